@@ -1,0 +1,321 @@
+"""Run every item of a batch in turn, whatever the others did."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ci_tasks import homes, logs, report
+from ci_tasks.config import PLACEHOLDERS, Config, Suite
+from ci_tasks.errors import BatchError
+from ci_tasks.homes import CacheUse, Home, Store
+from ci_tasks.items import Item
+from ci_tasks.journal import Journal
+from ci_tasks.journal import replace as write
+from ci_tasks.process import Command, Crew, Ended, signal_name
+from ci_tasks.report import CacheState, Host, Outcome, Report
+
+STATE = ".ci-tasks"
+"""Folder in the project's root that holds the cache and the runs; git ignores it by itself."""
+SETUP_LIMIT = 3600.0
+"""Seconds that one setup command may take."""
+TICK = 0.5
+"""Seconds between two looks at the progress."""
+
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One item, and the suite whose command runs it."""
+
+    suite: Suite
+    item: Item
+
+
+class Audience(Protocol):
+    """Whoever is told what happens; nothing it does can stop a batch."""
+
+    def started(self, key: int, work: Work) -> None: ...
+    def printed(self, key: int, chunk: bytes) -> None: ...
+    def finished(self, key: int, outcome: Outcome, log: Path) -> None: ...
+    def setting_up(self, suite: str, words: Sequence[str]) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    platform: str
+    out: Path
+    environ: Mapping[str, str]
+    host: Host
+    base: str = ""
+    head: str = ""
+    jobs: int = 1
+    keep_homes: bool = False
+
+
+class _Batch:
+    """The state of one run: what is waiting, what runs where, what came out."""
+
+    def __init__(self, config: Config, work: Sequence[Work], options: Options, audience: Audience) -> None:
+        self.config = config
+        self.work = work
+        self.options = options
+        self.audience = audience
+        self.outcomes: dict[int, Outcome] = {}
+        self.running: dict[int, tuple[Home, bool]] = {}
+        self.warnings: list[str] = []
+        self.signal = 0
+        self.started = datetime.now(UTC)
+        self.clock = time.monotonic()
+        self.store = Store(config.root / STATE / "cache")
+        self.bytes_before = self.store.size()
+        self.given = {entry.suite.name: homes.allowed(options.environ, entry.suite.pass_env) for entry in work}
+        self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
+
+    def run(self) -> None:
+        about = {"platform": self.options.platform, "head": self.options.head, "started": _stamp(self.started)}
+        with Journal(self.options.out / "journal.jsonl", about) as journal, Crew(self.audience.printed) as crew:
+            self.journal = journal
+            skipped = self._not_set_up(crew)
+            waiting = deque(key for key in range(len(self.work)) if key not in skipped)
+            while (waiting and not crew.stopped) or crew.running:
+                while waiting and not crew.stopped and crew.running < self.options.jobs:
+                    self._start(crew, waiting.popleft())
+                for key, ended in crew.wait(TICK):
+                    self._finish(key, ended)
+                self.audience.tick()
+            self.signal = crew.stopped
+
+    def _not_set_up(self, crew: Crew) -> set[int]:
+        """Run the setup commands of every suite; record the items of suites whose setup failed."""
+        skipped: set[int] = set()
+        for suite in dict.fromkeys(entry.suite for entry in self.work):
+            reason = self._set_up(crew, suite)
+            if reason:
+                for key, entry in enumerate(self.work):
+                    if entry.suite == suite:
+                        self._record(key, _outcome(entry, "not-run", reason))
+                        skipped.add(key)
+        return skipped
+
+    def _set_up(self, crew: Crew, suite: Suite) -> str:
+        """Run a suite's setup commands; return why its items cannot run, or nothing."""
+        for number, words in enumerate(suite.setup, start=1):
+            self.audience.setting_up(suite.name, words)
+            log = self.options.out / "logs" / f"setup-{suite.name}-{number}.log"
+            values = {"root": os.fspath(self.config.root), "cache": os.fspath(self.store.folder), "python": sys.executable}
+            command = Command(
+                words=[_filled(word, values) for word in words],
+                folder=self.config.root,
+                environment=self.options.environ,
+                log=log,
+                limit=SETUP_LIMIT,
+            )
+            crew.start(-1, command)
+            ended: list[tuple[int, Ended]] = []
+            while not ended:
+                ended = crew.wait(TICK)
+                self.audience.tick()
+            status, reason = _judged(ended[0][1], SETUP_LIMIT)
+            if status != "passed":
+                tail = " | ".join(logs.tail(log, 3))
+                return f"setup `{' '.join(words)}`: {reason}{f': {tail}' if tail else ''} (see {log.name})"
+        return ""
+
+    def _start(self, crew: Crew, key: int) -> None:
+        entry = self.work[key]
+        self.audience.started(key, entry)
+        name = homes.slug(entry.item.name, key + 1)
+        try:
+            home = homes.make(self.parent / name, entry.suite.cache, self.store)
+        except OSError as error:
+            self._record(key, _outcome(entry, "failed", f"no home can be made: {error.strerror or error}"))
+            return
+        alone = crew.running == 0 and self.options.jobs == 1
+        self.running[key] = (home, alone)
+        crew.start(key, self._command(entry, home, self.options.out / "logs" / f"{name}.log"))
+
+    def _command(self, entry: Work, home: Home, log: Path) -> Command:
+        suite, item = entry.suite, entry.item
+        values = {
+            "name": item.name,
+            "path": item.path or item.name,
+            "version": item.version,
+            "platform": self.options.platform,
+            "root": os.fspath(self.config.root),
+            "home": os.fspath(home.folder),
+            "cache": os.fspath(home.cache),
+            "python": sys.executable,
+            "args": " ".join(item.args),
+        }
+        own = {name: _filled(value, values) for name, value in suite.env}
+        if suite.cache and suite.cache.variable:
+            own[suite.cache.variable] = os.fspath(home.cache)
+        words = [part for word in suite.command for part in (item.args if word == "{args}" else [_filled(word, values)])]
+        return Command(
+            words=words,
+            folder=self.config.root,
+            environment=self.given[suite.name] | homes.environment(home, suite.home) | own,
+            log=log,
+            limit=suite.timeout,
+        )
+
+    def _finish(self, key: int, ended: Ended) -> None:
+        entry = self.work[key]
+        home, alone = self.running.pop(key)
+        status, reason = _judged(ended, entry.suite.timeout)
+        if ended.log_failure:
+            reason = f"{reason}; its log is not complete: {ended.log_failure}".removeprefix("; ")
+        use = self._settled(home, passed=status == "passed", alone=alone)
+        kept = self.options.keep_homes or status != "passed"
+        left = "" if kept else homes.remove(home.folder)
+        if left:
+            self.warnings.append(f"the home of {entry.item.name} could not be removed: {left}")
+        outcome = replace(
+            _outcome(entry, status, reason),
+            exit_code=ended.exit_code,
+            seconds=round(ended.seconds, 3),
+            attempts=1,
+            cache_bytes_added=use.added,
+            cache_bytes_reused=use.reused,
+            log=f"logs/{home.folder.name}.log",
+            home=os.fspath(home.folder) if kept or left else None,
+        )
+        self._record(key, outcome)
+
+    def _settled(self, home: Home, *, passed: bool, alone: bool) -> CacheUse:
+        try:
+            return homes.settle(home, self.store, passed=passed, alone=alone)
+        except OSError as error:
+            self.warnings.append(f"the download cache could not take what {home.folder.name} added: {error}")
+            return CacheUse(added=None, reused=None)
+
+    def _record(self, key: int, outcome: Outcome) -> None:
+        self.outcomes[key] = outcome
+        self.journal.record(report.as_record(outcome))
+        log = self.options.out / (outcome.log or "")
+        self.audience.finished(key, outcome, log)
+
+    def report(self) -> Report:
+        """Return the report of what is known now: every item exactly once."""
+        stopped = f"the batch was ended by {signal_name(self.signal)} before" if self.signal else "the batch ended before"
+        outcomes = [
+            self.outcomes.get(key) or _outcome(entry, "interrupted" if key in self.running else "not-run", stopped)
+            for key, entry in enumerate(self.work)
+        ]
+        modes = {entry.suite.cache.mode for entry in self.work if entry.suite.cache}
+        after = self.store.size()
+        if modes and not after and any(outcome.status == "passed" for outcome in outcomes):
+            self.warnings.append("the download cache is still empty: does the command use the folder it is given?")
+        return Report(
+            suites=tuple(dict.fromkeys(entry.suite.name for entry in self.work)),
+            platform=self.options.platform,
+            base=self.options.base or None,
+            head=self.options.head or None,
+            host=self.options.host,
+            started=_stamp(self.started),
+            seconds=round(time.monotonic() - self.clock, 3),
+            cache=CacheState(
+                mode=" and ".join(sorted(modes)) or "variable", bytes_before=self.bytes_before, bytes_after=after
+            ),
+            outcomes=tuple(outcomes),
+            signal=self.signal,
+            warnings=tuple(self.warnings),
+        )
+
+
+def run(config: Config, work: Sequence[Work], options: Options, audience: Audience) -> Report:
+    """Run every item, write `report.json`, `journal.jsonl` and `logs/` into `options.out`, return the report.
+
+    :raises BatchError: before the first item, when the batch cannot run here
+    """
+    _check(work, options.environ)
+    _prepare(config.root, options.out)
+    batch = _Batch(config, work, options, audience)
+    try:
+        batch.run()
+    finally:
+        done = batch.report()
+        if not any(batch.parent.iterdir()):
+            batch.parent.rmdir()
+        write(options.out / "report.json", report.as_json(done))
+    return done
+
+
+def _check(work: Sequence[Work], environ: Mapping[str, str]) -> None:
+    for suite in dict.fromkeys(entry.suite for entry in work):
+        if not suite.command:
+            raise BatchError(
+                f"suites.{suite.name} has no `command`, so its items cannot run",
+                hint='add one, such as command = "./install {name}"',
+            )
+        missing = list(homes.unset(environ, suite.pass_env))
+        if missing:
+            raise BatchError(
+                f"suites.{suite.name}.pass-env needs {', '.join(missing)}, which is not set",
+                hint=f"export it, or write `{missing[0]}?` in pass-env when items can do without",
+            )
+
+
+def _prepare(root: Path, out: Path) -> None:
+    """Make the folders of a run; an earlier run of ours is replaced, anything else is left alone."""
+    state = root / STATE
+    state.mkdir(exist_ok=True)
+    if not (state / ".gitignore").exists():
+        (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "journal.jsonl").exists())):
+        raise BatchError(f"{out} exists, and is no earlier run of ours", hint="name an empty or a new folder with --out")
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    for old in (*(out / "logs").glob("*.log"), out / "report.json"):
+        old.unlink(missing_ok=True)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Put values in for `{…}`; what a value holds is not looked at again."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def _judged(ended: Ended, limit: float) -> tuple[str, str]:
+    """Return the status and the reason for how a command ended."""
+    if ended.failure:
+        return "failed", ended.failure
+    if ended.interrupted:
+        return "interrupted", "the batch was told to stop"
+    if ended.timed_out:
+        return "timed-out", f"took longer than {report.duration(limit)}"
+    if ended.signal:
+        return "failed", f"killed by {signal_name(ended.signal)}"
+    if ended.exit_code:
+        return "failed", f"exit code {ended.exit_code}"
+    return "passed", "left processes running, which were killed" if ended.left_running else ""
+
+
+def _outcome(entry: Work, status: str, reason: str) -> Outcome:
+    return Outcome(
+        suite=entry.suite.name,
+        item=entry.item.name,
+        path=entry.item.path or None,
+        status=status,
+        reason=reason,
+        exit_code=None,
+        seconds=0.0,
+        attempts=0,
+        cache_bytes_added=None,
+        cache_bytes_reused=None,
+        log=None,
+        home=None,
+    )
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

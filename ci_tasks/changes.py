@@ -1,0 +1,303 @@
+"""Which paths differ between two revisions; the only module that knows git.
+
+Git is asked through GitPython's command interface and its `-z` output is parsed here: GitPython's own
+object diff is slow, and one name that is not UTF-8 makes it return nothing
+(https://github.com/gitpython-developers/GitPython, `Commit.diff`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci_tasks.errors import GitError
+
+if TYPE_CHECKING:
+    from git.cmd import Git
+
+STATUSES = {"A": "added", "D": "deleted", "M": "modified", "T": "changed its type", "U": "unmerged"}
+"""Status letters that `git diff --raw --no-renames` prints."""
+
+NO_COMMIT = re.compile(r"0{40}|0{64}")
+"""What a provider sends as the commit before the first push of a branch."""
+
+_RAW = ("-r", "--raw", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-relative", "--ignore-submodules=dirty")
+_OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What to compare with; `revision` is empty when everything counts as changed."""
+
+    revision: str
+    because: str
+    fallback: str = ""
+    """Revision to use when the first one is not in this clone, as after a force-push."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    path: str
+    """Relative to the project's root, `/` between folders; bytes that are no UTF-8 as surrogates."""
+    status: str
+    """One of the values of `STATUSES`, or `untracked`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    base: str
+    """Full name of the merge base; empty when everything counts as changed."""
+    head: str
+    """Full name of the newer commit; of `HEAD` when the work tree is what counts."""
+    worktree: bool
+    """Whether uncommitted and untracked files were looked at too."""
+    because: str
+    """Why this base was taken."""
+    files: tuple[Change, ...]
+
+
+class Repository:
+    """The repository that a project's root lies in; paths go in and out relative to that root.
+
+    :raises GitError: when git is missing, or the root is in no repository with a work tree.
+    """
+
+    def __init__(self, root: Path) -> None:
+        try:
+            from git.cmd import Git  # noqa: PLC0415  # 0.1 s, and it raises where git is not installed
+        except ImportError:
+            raise GitError("git is not installed, or not on PATH", hint="install git 2.30 or newer") from None
+        self._git: Git = Git(root)
+        top = os.fsdecode(self._run("rev-parse", "--show-toplevel").removesuffix(b"\n"))
+        if not top:
+            raise GitError(f"{root} is in a bare repository, which has no files", hint="clone it, and run this in the clone")
+        self._top = Path(top)
+        relative = root.resolve().relative_to(self._top.resolve()).as_posix()
+        self._prefix = "" if relative == "." else relative + "/"
+        self._root = root
+
+    def resolve(self, revision: str) -> str:
+        """Return the full name of the commit that a revision stands for."""
+        if not revision or revision.startswith("-") or "\0" in revision:
+            raise GitError(f"{revision!r} is not a revision", hint="give a branch, a tag or a commit")
+        status, out, _ = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        name = out.decode("ascii", "replace").strip()
+        if status or not _OBJECT.fullmatch(name):
+            raise GitError(f"git does not know the revision `{revision}`", hint=self._revision_hint(revision))
+        return name
+
+    def _revision_hint(self, revision: str) -> str:
+        if revision == "HEAD":
+            return "this repository has no commit yet: make the first one"
+        if self.shallow:
+            return "this clone is shallow: set `fetch-depth: 0` in CI, or run `git fetch --unshallow`"
+        if revision.startswith("origin/"):
+            return f"fetch it first: git fetch origin {revision.removeprefix('origin/')}"
+        return "`git log --oneline -5` and `git branch --all` show what there is"
+
+    @property
+    def shallow(self) -> bool:
+        return self._run("rev-parse", "--is-shallow-repository").strip() == b"true"
+
+    def known(self, revision: str) -> bool:
+        try:
+            self.resolve(revision)
+        except GitError:
+            return False
+        return True
+
+    def merge_base(self, base: str, head: str) -> str:
+        status, out, err = self._ask("merge-base", base, head)
+        if status == 0:
+            return out.decode("ascii").strip()
+        if status == 1 and self.shallow:
+            raise GitError(
+                f"no merge base between {base[:12]} and {head[:12]}: this clone is shallow",
+                hint="set `fetch-depth: 0` in CI, or run `git fetch --unshallow`",
+            )
+        if status == 1:
+            raise GitError(
+                f"no merge base between {base[:12]} and {head[:12]}: their histories have nothing in common",
+                hint="give another revision with --base",
+            )
+        raise _failed("merge-base", status, err)
+
+    def default_base(self, head: str) -> Base:
+        """Return what to compare with when nobody said: the remote's default branch, else the first parent."""
+        status, out, _ = self._ask("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+        remote = out.decode("utf-8", "surrogateescape").strip().removeprefix("refs/remotes/")
+        if status == 0 and self.known(remote):
+            return Base(revision=remote, because=f"{remote}, the remote's default branch")
+        for branch in ("origin/main", "origin/master"):
+            if self.known(branch):
+                return Base(revision=branch, because=f"{branch}, since origin/HEAD is not set")
+        if self.known(f"{head}^"):
+            return Base(revision=f"{head}^", because="the first parent, since there is no origin/HEAD")
+        if self.shallow:
+            raise GitError("this clone is shallow, and holds nothing to compare with", hint=self._revision_hint(head))
+        return Base(revision="", because="nothing: this is the first commit")
+
+    def files(self, head: str = "") -> Mapping[str, str]:
+        """Return every file and the name of its blob at `head`; without one, those of the work tree, names empty."""
+        if head:
+            records = _records(self._run("ls-tree", "-r", "-z", "--full-tree", head))
+            pairs = (record.split("\t", 1) for record in records)
+            tree = {path: entry[entry.rindex(" ") + 1 :] for entry, path in pairs}
+        else:
+            listing = self._run("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", ":/")
+            gone = set(_records(self._run("ls-files", "-z", "--deleted", "--full-name", "--", ":/")))
+            tree = {path: "" for path in _records(listing) if path not in gone}
+        return self._inside(tree)
+
+    def _inside(self, tree: dict[str, str]) -> dict[str, str]:
+        if not self._prefix:
+            return tree
+        skip = len(self._prefix)
+        return {path[skip:]: blob for path, blob in tree.items() if path.startswith(self._prefix)}
+
+    def read(self, paths: Sequence[str], files: Mapping[str, str]) -> dict[str, bytes]:
+        """Return the contents of files: of their blobs in one `git cat-file --batch`, else from the work tree.
+
+        Files that cannot be read are left out.
+        """
+        blobs = [(path, files[path]) for path in paths if files.get(path)]
+        found = dict(zip((path for path, _ in blobs), self._blobs(blob for _, blob in blobs), strict=True))
+        for path in paths:
+            if files.get(path) == "":
+                content = _content(self._root / path)
+                if content is not None:
+                    found[path] = content
+        return found
+
+    def _blobs(self, names: Iterable[str]) -> list[bytes]:
+        wanted = "".join(f"{name}\n" for name in names)
+        if not wanted:
+            return []
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(wanted.encode("ascii"))
+            stdin.seek(0)
+            out = self._run("cat-file", "--batch", "--buffer", stdin=stdin.fileno())
+        contents = []
+        position = 0
+        for _ in range(wanted.count("\n")):
+            end = out.find(b"\n", position)
+            header = out[position:end].split(b" ")
+            if end < 0 or len(header) != 3 or not header[2].isdigit():  # noqa: PLR2004  # <name> <type> <size>
+                raise GitError(f"git cat-file cannot read {header[0].decode('ascii', 'replace')}", hint="try `git fsck`")
+            size = int(header[2])
+            contents.append(out[end + 1 : end + 1 + size])
+            position = end + size + 2
+        return contents
+
+    def compare(self, base: str, head: str = "") -> tuple[Change, ...]:
+        """Return what differs between two commits, or between a commit and the work tree."""
+        if head:
+            found = _raw_changes(self._run("diff-tree", *_RAW, base, head, "--"))
+        else:
+            found = _raw_changes(self._run("diff", *_RAW[1:], base, "--"))
+            known = {change.path for change in found}
+            others = self._run("ls-files", "-z", "--others", "--exclude-standard", "--full-name", "--", ":/")
+            untracked = [path for path in _records(others) if path not in known]
+            found += [Change(path=path, status="untracked") for path in untracked]
+        if self._prefix:
+            skip = len(self._prefix)
+            found = [Change(path=c.path[skip:], status=c.status) for c in found if c.path.startswith(self._prefix)]
+        return tuple(sorted(found, key=lambda change: change.path))
+
+    def _run(self, *arguments: str, stdin: int | None = None) -> bytes:
+        status, out, err = self._ask(*arguments, stdin=stdin)
+        if status:
+            raise _failed(arguments[0], status, err)
+        return out
+
+    def _ask(self, *arguments: str, stdin: int | None = None) -> tuple[int, bytes, str]:
+        """Run git; no repository setting can make it run another program or print paths in another form."""
+        command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments]
+        try:
+            status, out, err = self._git.execute(  # type: ignore[call-overload]
+                command,
+                istream=stdin,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+            )
+        except OSError as error:
+            raise GitError(f"git cannot be started: {error}", hint="install git 2.30 or newer") from None
+        return int(status), bytes(out), err if isinstance(err, str) else err.decode("utf-8", "replace")
+
+
+def between(repository: Repository, base: Base | None, head: str = "") -> Changes:
+    """Return what changed since the merge base of `base` and `head`.
+
+    :param base: what to compare with; `None` for the default of the repository
+    :param head: the newer revision; empty for the work tree as it is
+    :raises GitError: when a revision is unknown, there is no merge base, or git fails
+    """
+    newest = repository.resolve(head or "HEAD")
+    base = base or repository.default_base(newest)
+    because = base.because
+    revision = base.revision
+    if revision and base.fallback and not repository.known(revision):
+        because = f"{base.fallback}, since {revision[:12]} is not in this clone (a force-push?)"
+        revision = base.fallback
+    if not revision:
+        return Changes(base="", head=newest, worktree=not head, because=because, files=())
+    merge_base = repository.merge_base(repository.resolve(revision), newest)
+    files = repository.compare(merge_base, newest if head else "")
+    return Changes(base=merge_base, head=newest, worktree=not head, because=because, files=files)
+
+
+def _raw_changes(out: bytes) -> list[Change]:
+    """Parse `:<mode> <mode> <blob> <blob> <letter>NUL<path>NUL`, repeated."""
+    fields = _records(out)
+    if len(fields) % 2:
+        raise GitError("unexpected end of git's output: a change without its path", hint="run the command again")
+    found = []
+    for entry, path in zip(fields[::2], fields[1::2], strict=True):
+        letter = entry[entry.rindex(" ") + 1 :][:1] if entry.startswith(":") and " " in entry else ""
+        if letter not in STATUSES:
+            raise GitError(f"git printed a change that cannot be read: {entry!r}", hint="run the command again")
+        found.append(Change(path=path, status=STATUSES[letter]))
+    return found
+
+
+def _records(out: bytes) -> list[str]:
+    """Split NUL-terminated records.
+
+    :raises GitError: when the last one is cut off
+    """
+    if out and not out.endswith(b"\0"):
+        raise GitError("unexpected end of git's output", hint="run the command again; is the disk full?")
+    return os.fsdecode(out).split("\0")[:-1]
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _failed(command: str, status: int, err: str) -> GitError:
+    """Turn git's own words into an error with the remedy that fits."""
+    text = err.strip()
+    if "dubious ownership" in text:
+        remedy = re.search(r"git config --global --add safe\.directory .*", text)
+        return GitError(
+            "git refuses this repository: it belongs to another user",
+            hint=remedy[0].strip() if remedy else "see safe.directory in `git help config`",
+        )
+    if "not a git repository" in text:
+        return GitError("this folder is in no git repository", hint="run `git init`, or change into a clone")
+    if "must be run in a work tree" in text:
+        return GitError("this is a bare repository, which has no files", hint="clone it, and run this in the clone")
+    if "bad object" in text or "unknown revision" in text:
+        return GitError(f"git {command}: {text.splitlines()[0]}", hint="is the clone shallow? `git fetch --unshallow`")
+    detail = text.splitlines()[-1] if text else "it printed no error"
+    return GitError(f"git {command} failed with exit code {status}: {detail}", hint="run the command again with GIT_TRACE=1")

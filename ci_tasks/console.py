@@ -1,0 +1,232 @@
+"""What a person, or the log of a CI job, sees while a batch runs."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from ci_tasks import logs, providers
+from ci_tasks.providers import Provider
+from ci_tasks.report import Line, Outcome, counted, duration, size
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from ci_tasks.batch import Work
+
+STYLES = {"good": "32", "bad": "31", "quiet": "2"}
+"""SGR codes of the styles of a line."""
+HEARTBEAT = 60.0
+"""Seconds of silence after which a log without a terminal says what is running."""
+SHOWN = 2**20
+"""Bytes of one item's output that go to the log of a CI job; all of it is in the item's own log."""
+LINE = 8192
+"""Characters after which a line without an end is cut in two."""
+
+_CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b[^\[\]]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
+
+
+class Console:
+    """Tells a stream what happens. When nobody reads it any more, it falls silent; the batch goes on."""
+
+    def __init__(self, stream: TextIO, provider: Provider, total: int, *, colour: bool, live: bool, jobs: int) -> None:
+        self._stream = stream
+        self._provider = provider
+        self._total = total
+        self._colour = colour
+        self._folded = provider is not providers.TERMINAL
+        self._streams = self._folded and jobs == 1
+        self._running: dict[int, tuple[str, float]] = {}
+        self._done = self._bad = 0
+        self._spoke = time.monotonic()
+        self._output: _Lines | None = None
+        self._live = _live(stream) if live else None
+        self.silent = False
+        """Whether writing failed, so that the rest was not shown."""
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str, style: str = "") -> None:
+        """Write one line of our own."""
+        if self._colour and style in STYLES:
+            text = f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+        self._spoke = time.monotonic()
+        if self.silent:
+            return
+        try:
+            if self._live:
+                self._live.console.out(text, highlight=False)
+            else:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+        except (OSError, ValueError):  # the reader has gone, or the disk is full
+            self.silent = True
+
+    def show(self, lines: Iterable[Line]) -> None:
+        """Write lines that may quote items: what they hold can command neither a terminal nor a provider."""
+        for line in lines:
+            self.say(self._inert(line.text), line.style)
+
+    def fail(self, text: str) -> None:
+        """Make a line stand out by the provider's own means."""
+        self.say(self._provider.failure(text))
+
+    def _inert(self, text: str) -> str:
+        return "\n".join(self._provider.inert(plain(line)) for line in text.split("\n"))
+
+    def started(self, key: int, work: Work) -> None:
+        self._running[key] = (work.item.name, time.monotonic())
+        if self._streams:
+            self._open(f"{work.item.name} ({key + 1} of {self._total})")
+        self.tick()
+
+    def setting_up(self, suite: str, words: Sequence[str]) -> None:
+        self.say(f"setting up {suite}: {self._inert(' '.join(words))}", "quiet")
+        if self._folded:
+            self._output = _Lines(self._put)
+
+    def printed(self, key: int, chunk: bytes) -> None:
+        if self._output and (self._streams or key < 0):
+            self._output.take(chunk)
+
+    def _open(self, title: str) -> None:
+        if self._provider is not providers.TERMINAL:
+            self.say(self._provider.group(self._inert(title.replace("\n", " "))))
+        self._token = providers.token()
+        if self._provider.pause(self._token):
+            self.say(self._provider.pause(self._token))
+        self._output = _Lines(self._put)
+
+    def _put(self, line: str) -> None:
+        self.say(self._provider.inert(line))
+
+    def _shut(self) -> None:
+        if self._output:
+            self._output.close()
+        self._output = None
+        for text in (self._provider.resume(self._token), self._provider.end_group):
+            if text:
+                self.say(text)
+
+    def finished(self, key: int, outcome: Outcome, log: Path) -> None:
+        self._done += 1
+        self._bad += outcome.status != "passed"
+        if key in self._running:
+            del self._running[key]
+            if self._folded and not self._streams:
+                self._open(outcome.item)
+                self._replay(log)
+            if self._folded:
+                self._shut()
+        if outcome.status != "not-run":
+            self._result(outcome)
+        self.tick()
+
+    def _replay(self, log: Path) -> None:
+        if self._output:
+            with log.open("rb") as stream:
+                self._output.take(stream.read(SHOWN + 1))
+
+    def _result(self, outcome: Outcome) -> None:
+        width = len(str(self._total))
+        cache = f"  cache +{size(outcome.cache_bytes_added)}" if outcome.cache_bytes_added else ""
+        reused = f"  reused {size(outcome.cache_bytes_reused)}" if outcome.cache_bytes_reused else ""
+        reason = f"  {outcome.reason}" if outcome.reason else ""
+        text = f"[{self._done:{width}}/{self._total}] {outcome.status:<9} {outcome.item}  {duration(outcome.seconds)}"
+        style = "good" if outcome.status == "passed" else "bad"
+        self.say(self._inert(f"{text}{cache}{reused}{reason}"), style)
+
+    def tick(self) -> None:
+        """Refresh the live line; without a terminal, say what runs when nothing was said for long."""
+        now = time.monotonic()
+        running = ", ".join(f"{plain(name)} ({duration(now - since)})" for name, since in self._running.values())
+        if self._live:
+            bad = f", {self._bad} not passed" if self._bad else ""
+            left = counted(self._total - self._done, "item")
+            self._live.update(_text(f"{left} to go{bad}; running: {running or 'setup'}"), refresh=True)
+        elif running and now - self._spoke >= HEARTBEAT:
+            self.say(f"still running: {running}", "quiet")
+
+
+class _Lines:
+    """Turns chunks of any bytes into lines of text that are safe to show, up to a bound."""
+
+    def __init__(self, put: object) -> None:
+        self._put = put
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._left = SHOWN
+
+    def take(self, chunk: bytes) -> None:
+        if self._left < 0:
+            return
+        self._left -= len(chunk)
+        if self._left < 0:
+            chunk = chunk[: self._left]
+        text = self._rest + self._decoder.decode(chunk)
+        *lines, self._rest = re.split(r"\r\n|\r(?!\Z)|\n", text)
+        for line in lines:
+            self._show(line)
+        if self._left < 0:
+            self.close()
+            self._put(f"[more output: see the item's log; the first {size(SHOWN)} are above]")
+        while len(self._rest) > LINE:
+            self._show(self._rest[:LINE])
+            self._rest = self._rest[LINE:]
+
+    def close(self) -> None:
+        if self._rest:
+            self._show(self._rest)
+            self._rest = ""
+
+    def _show(self, line: str) -> None:
+        for start in range(0, max(len(line), 1), LINE):
+            self._put(plain(line[start : start + LINE]))
+
+
+def plain(text: str) -> str:
+    """Take out what commands a terminal; colours stay, and so do tabs."""
+    return _CONTROL.sub("", text)
+
+
+def colours(stream: TextIO, environ: dict[str, str], provider: Provider) -> bool:
+    """Tell whether to use colours: see https://no-color.org."""
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR") or provider is not providers.TERMINAL:
+        return True
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
+def _live(stream: TextIO) -> Live:
+    from rich.console import Console as Rich  # noqa: PLC0415  # 50 ms, and only a terminal needs it
+    from rich.live import Live  # noqa: PLC0415
+
+    live = Live(console=Rich(file=stream, highlight=False, markup=False), auto_refresh=False, transient=True)
+    live.start()
+    return live
+
+
+def _text(text: str) -> object:
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def tail_of(folder: Path, outcome: Outcome) -> tuple[str, ...]:
+    """Return the last lines of an item's log."""
+    return logs.tail(folder / outcome.log, 12) if outcome.log else ()
+
+
+def shortened(path: Path) -> str:
+    """Return a path relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    return os.fspath(path.relative_to(here)) if path.is_relative_to(here) else os.fspath(path)

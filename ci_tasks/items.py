@@ -1,0 +1,240 @@
+"""The items of a suite, and the platforms each supports."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from ci_tasks import patterns
+from ci_tasks.config import Metadata, Platform, Suite
+from ci_tasks.errors import ItemsError
+
+LIBC = {"alpine": "musl"}
+"""C library of the Linux families that do not use glibc; a platform without a family has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    name: str
+    path: str
+    """Relative to the project's root; empty for an item that is no file."""
+    platforms: tuple[str, ...]
+    args: tuple[str, ...] = ()
+    version: str = ""
+    depends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An item that will not run: on `platform`, or nowhere when that is empty."""
+
+    name: str
+    path: str
+    platform: str
+    because: str
+
+
+class Finder:
+    """Tells which paths are items of a suite: one pass of its `include` and `exclude` patterns."""
+
+    def __init__(self, suite: Suite, platforms: Sequence[str]) -> None:
+        self._suite = suite
+        self._known = [(pattern, patterns.compiled(pattern, platforms).fullmatch) for pattern in suite.include]
+        self._any = [(pattern, patterns.compiled(pattern).fullmatch) for pattern in suite.include if "{platform}" in pattern]
+        self._excluded = patterns.Matcher(suite.exclude)
+        self.matched: set[str] = set()
+        """Patterns of `include` that a path has matched so far."""
+
+    def find(self, path: str) -> Item | LeftOut | None:
+        """Return the item that a path is, why it is none although a pattern matches, or `None`."""
+        for pattern, fullmatch in self._known:
+            match = fullmatch(path)
+            if match:
+                self.matched.add(pattern)
+                return self._item(path, match.groupdict())
+        for pattern, fullmatch in self._any:
+            match = fullmatch(path)
+            if match:
+                self.matched.add(pattern)
+                name = match.groupdict().get("name") or stem(path)
+                platform = match["platform"]
+                because = f"its platform `{platform}` is not in ci.toml"
+                return LeftOut(name=name, path=path, platform=platform, because=because)
+        return None
+
+    def _item(self, path: str, fields: Mapping[str, str | None]) -> Item | LeftOut:
+        name = fields.get("name") or stem(path)
+        excluded = self._excluded.first(path)
+        if excluded:
+            return LeftOut(name=name, path=path, platform="", because=f"`exclude` has `{excluded}`")
+        platform = fields.get("platform")
+        if platform and platform not in self._suite.platforms:
+            because = f"the suite does not run on `{platform}`"
+            return LeftOut(name=name, path=path, platform=platform, because=because)
+        platforms = (platform,) if platform else self._suite.platforms
+        return Item(name=name, path=path, platforms=platforms, version=fields.get("version") or "")
+
+
+def stem(path: str) -> str:
+    """Return the file's name without its last suffix: `llama.cpp` for `recipes/l/llama.cpp.toml`."""
+    return PurePosixPath(path).stem
+
+
+def fixed(suite: Suite, run: Callable[[tuple[str, ...]], str]) -> tuple[Item, ...]:
+    """Return the items of a fixed list.
+
+    :param run: runs the words of `items-from` in the project's root and returns what they print
+    :raises ItemsError: when the output is no JSON lines of items, or two items have the same name
+    """
+    if not suite.items_from:
+        return tuple(
+            Item(
+                name=item.name,
+                path=item.path,
+                args=item.args,
+                platforms=item.platforms if item.platforms is not None else suite.platforms,
+            )
+            for item in suite.items
+        )
+    source = f"suites.{suite.name}.items-from"
+    lines = enumerate(run(suite.items_from).splitlines(), start=1)
+    found = tuple(_printed(suite, f"{source}: line {number}", line) for number, line in lines if line.strip())
+    seen: set[str] = set()
+    for item in found:
+        if item.name in seen:
+            raise ItemsError(f"{source}: `{item.name}` is printed twice", hint="give each item a name of its own")
+        seen.add(item.name)
+    return found
+
+
+def _printed(suite: Suite, place: str, line: str) -> Item:
+    """Read one line: `{"name": …, "path": …, "args": … or […], "platforms": […]}`, or a name alone."""
+    hint = 'print one JSON value per line: "name", or {"name": "…", "path": "…", "args": ["…"], "platforms": ["…"]}'
+    try:
+        value = json.loads(line)
+    except ValueError:
+        raise ItemsError(f"{place} is not JSON: {line[:80]!r}", hint=hint) from None
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
+        raise ItemsError(f"{place} has no `name`: {line[:80]!r}", hint=hint)
+    args, platforms, path = value.get("args", []), value.get("platforms", list(suite.platforms)), value.get("path", "")
+    if isinstance(args, str):
+        args = shlex.split(args)
+    if not _is_texts(args) or not _is_texts(platforms) or not isinstance(path, str):
+        raise ItemsError(f"{place}: `args` and `platforms` are lists of strings, `path` is a string", hint=hint)
+    unknown = sorted(set(platforms) - set(suite.platforms))
+    if unknown:
+        raise ItemsError(f"{place}: the suite has no platform `{unknown[0]}`", hint=f"it has {', '.join(suite.platforms)}")
+    return Item(name=value["name"], path=path, args=tuple(args), platforms=tuple(platforms))
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def supported(
+    item: Item, content: bytes | None, metadata: Metadata, platforms: Mapping[str, Platform]
+) -> tuple[Item, tuple[LeftOut, ...], str]:
+    """Narrow an item to the platforms that its own file allows.
+
+    :param content: the file; `None` when it could not be read
+    :returns: the item, why it is left out on the others, and a warning (empty for none). A file that
+        cannot be read or parsed narrows nothing: its item fails where it runs, and is seen.
+    """
+    try:
+        values = parsed(item.path, content)
+    except ValueError as error:
+        return item, (), f"{item.path}: {error}; taken to support every platform of its suite"
+    kept, left_out = [], []
+    for name in item.platforms:
+        because = _unsupported(values, metadata, platforms[name])
+        if because:
+            left_out.append(LeftOut(name=item.name, path=item.path, platform=name, because=because))
+        else:
+            kept.append(name)
+    depends = _texts(_lookup(values, metadata.depends)) or ()
+    return replace(item, platforms=tuple(kept), depends=depends), tuple(left_out), ""
+
+
+def parsed(path: str, content: bytes | None) -> dict[str, Any]:
+    """Parse a TOML, JSON or YAML file by its suffix.
+
+    :raises ValueError: with a reason in words, when there is nothing to read or it cannot be parsed
+    """
+    if content is None:
+        raise ValueError("cannot be read")
+    suffix = PurePosixPath(path).suffix
+    try:
+        text = content.decode("utf-8")
+        values = _PARSERS[suffix](text)
+    except KeyError:
+        raise ValueError(f"`metadata` is read from .toml, .json and .yaml files, not `{suffix}`") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be parsed: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise ValueError("holds no table at its top level")
+    return values
+
+
+def _toml(text: str) -> Any:
+    import tomllib  # noqa: PLC0415  # only where items have metadata
+
+    return tomllib.loads(text)
+
+
+def _yaml(text: str) -> Any:
+    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415  # likewise
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {".toml": _toml, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+
+
+def _lookup(values: dict[str, Any], keys: tuple[str, ...]) -> object:
+    """Return the value that lies under nested keys, or `None`; no keys lead nowhere."""
+    found: object = values if keys else None
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    """Return a list of strings, or one string, as a tuple; `None` for anything else."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(entry for entry in value if isinstance(entry, str)) if isinstance(value, list) else None
+
+
+def _unsupported(values: dict[str, Any], metadata: Metadata, platform: Platform) -> str:
+    """Say why a platform is not supported; an absent list allows all, an empty one none."""
+    for keys, mine in ((metadata.os, platform.system), (metadata.arch, platform.architecture)):
+        allowed = _texts(_lookup(values, keys))
+        if allowed is not None and mine not in allowed:
+            return f"`{'.'.join(keys)}` is {json.dumps(list(allowed))}, without `{mine}`"
+    for entry in _texts(_lookup(values, metadata.exceptions)) or ():
+        if _covers(entry, platform):
+            return f"`{'.'.join(metadata.exceptions)}` has {json.dumps(entry)}"
+    return ""
+
+
+def _covers(entry: str, platform: Platform) -> bool:
+    """Tell whether `os/arch`, `os/family/arch`, `os/family` or `os/arch/libc` names a platform.
+
+    Every part has to be one of the platform's own, so an entry with a family or a C library leaves the
+    plain platform alone.
+    """
+    parts = {platform.system, platform.architecture, *platform.family.split("-")}
+    if platform.family and platform.system == "linux":
+        parts.add(LIBC.get(platform.family, "glibc"))
+    named = [part for part in re.split(r"[/-]", entry) if part]
+    return bool(named) and parts.issuperset(named)

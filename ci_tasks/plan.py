@@ -1,0 +1,449 @@
+"""How selected items become batches under the pools' caps.
+
+`of` composes the walk up to here; everything below it is pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ci_tasks import items, selection
+from ci_tasks.changes import Base, Changes, Repository, between
+from ci_tasks.config import Config, Platform, Suite
+from ci_tasks.errors import CiTasksError, PlanError
+from ci_tasks.items import Item, LeftOut
+from ci_tasks.reading import suggestion
+from ci_tasks.selection import Selected, Selection
+
+VERSION = 1
+
+MATRIX_LIMIT = 256
+"""Jobs that one GitHub matrix may have (checked November 2026)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Items that one job runs, one after another."""
+
+    id: str
+    suite: str
+    platform: str
+    items: tuple[Item, ...]
+    seconds: float | None = None
+    """Expected duration, where it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuitePlan:
+    suite: str
+    selected: tuple[Selected, ...]
+    left_out: tuple[LeftOut, ...]
+    batches: tuple[Batch, ...]
+    total: int
+    """Items that the suite has, selected or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    base: str
+    head: str
+    worktree: bool
+    because: str
+    """Why this base was taken."""
+    changed: int
+    """Paths that differ between base and head."""
+    suites: tuple[SuitePlan, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        return tuple(batch for suite in self.suites for batch in suite.batches)
+
+
+def of(
+    config: Config,
+    repository: Repository,
+    run: Callable[[tuple[str, ...]], str],
+    *,
+    suites: Sequence[Suite],
+    base: Base | None = None,
+    head: str = "",
+    everything: bool = False,
+) -> Plan:
+    """Plan what a change asks for.
+
+    :param run: runs the words of an `items-from` and returns what they print
+    :param base: what to compare with; `None` for the repository's default
+    :param head: the newer revision; empty for the work tree as it is
+    :param everything: take every item of the suites, whatever changed
+    :raises GitError: when git cannot say what changed
+    :raises PlanError: when selected items would not run in any batch
+    """
+    changes = _changes(repository, base, head, everything=everything)
+    files = repository.files(head and changes.head)
+    because = selection.ASKED_FOR if everything else ""
+    platforms = {platform.name: platform for platform in config.platforms}
+    plans, warnings = [], []
+    for suite in suites:
+        if suite.fixed:
+            chosen = selection.of_list(suite, items.fixed(suite, run), changes, everything=because)
+        else:
+            chosen = selection.of_files(suite, platforms, files, changes, everything=because)
+        wanted = [entry.item.path for entry in chosen.selected] if suite.metadata else []
+        narrowed, problems = _narrowed(suite, chosen, repository.read(wanted, files), platforms)
+        warnings += [*narrowed.warnings, *problems]
+        plans.append(_suite_plan(config, suite, narrowed))
+    return Plan(
+        base=changes.base,
+        head=changes.head,
+        worktree=changes.worktree,
+        because=changes.because,
+        changed=len(changes.files),
+        suites=tuple(plans),
+        warnings=tuple(warnings),
+    )
+
+
+def _changes(repository: Repository, base: Base | None, head: str, *, everything: bool) -> Changes:
+    """Return what changed; with `everything`, a history without a base is no error."""
+    try:
+        return between(repository, base, head)
+    except CiTasksError:
+        if not everything:
+            raise
+        newest = repository.resolve(head or "HEAD")
+        return Changes(base="", head=newest, worktree=not head, because=selection.ASKED_FOR, files=())
+
+
+def _narrowed(
+    suite: Suite, chosen: Selection, contents: Mapping[str, bytes], platforms: Mapping[str, Platform]
+) -> tuple[Selection, list[str]]:
+    """Apply the platforms that the items' own files name: filter first, group afterwards."""
+    if not suite.metadata:
+        return chosen, []
+    kept, left_out, warnings = [], list(chosen.left_out), []
+    for entry in chosen.selected:
+        item, out, warning = items.supported(entry.item, contents.get(entry.item.path), suite.metadata, platforms)
+        left_out += out
+        warnings += [warning] if warning else []
+        if item.platforms:
+            kept.append(replace(entry, item=item))
+    return replace(chosen, selected=tuple(kept), left_out=tuple(left_out)), warnings
+
+
+def _suite_plan(config: Config, suite: Suite, chosen: Selection) -> SuitePlan:
+    made = batches(config, suite, [entry.item for entry in chosen.selected])
+    planned = {(batch.platform, item.name, item.path) for batch in made for item in batch.items}
+    for entry in chosen.selected:
+        for platform in entry.item.platforms:
+            if (platform, entry.item.name, entry.item.path) not in planned:
+                raise PlanError(f"`{entry.item.name}` is selected for {platform}, but no batch has it")
+    return SuitePlan(
+        suite=suite.name, selected=chosen.selected, left_out=chosen.left_out, batches=made, total=chosen.total
+    )
+
+
+def batches(config: Config, suite: Suite, chosen: Sequence[Item]) -> tuple[Batch, ...]:
+    """Group items into batches, platform by platform, by each platform's strategy."""
+    by_platform = {name: [item for item in chosen if name in item.platforms] for name in suite.platforms}
+    wide = [name for name, mine in by_platform.items() if mine and config.platform(name).strategy != "single"]
+    limit = MATRIX_LIMIT // max(len(wide), 1)
+    made = []
+    for name, mine in by_platform.items():
+        platform = config.platform(name)
+        slots = config.pool(platform.pool).slots if platform.pool else limit
+        groups = _groups(platform, mine, min(limit, slots))
+        for number, group in enumerate(groups, start=1):
+            suffix = "" if platform.strategy == "single" else f"-{number}"
+            made.append(Batch(id=f"{suite.name}-{name}{suffix}", suite=suite.name, platform=name, items=tuple(group)))
+    return tuple(made)
+
+
+def _groups(platform: Platform, chosen: list[Item], most: int) -> list[list[Item]]:
+    """Split items by a platform's strategy into at most `most` groups, none of them empty."""
+    count = len(chosen)
+    jobs = {
+        "single": 1,
+        "each": count,
+        "fixed": -(-count // platform.size),
+        "adaptive": platform.jobs,
+        "hybrid": count if count <= platform.threshold else platform.jobs,
+    }[platform.strategy]
+    groups = min(jobs, most, count)
+    if platform.strategy == "fixed" and groups == jobs:
+        return [chosen[start : start + platform.size] for start in range(0, count, platform.size)]
+    return _evenly(chosen, groups)
+
+
+def _evenly(chosen: list[Item], groups: int) -> list[list[Item]]:
+    """Split into groups whose sizes differ by one at most, in order."""
+    bounds = [len(chosen) * number // groups for number in range(groups + 1)] if groups else []
+    return [chosen[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def outputs(config: Config, plan: Plan) -> dict[str, str]:
+    """Return what a plan tells later jobs of the same pipeline, by the seed's names.
+
+    `linux_matrix` holds the batches of every platform that is not macOS, `macos_matrix` those of macOS
+    platforms that are not `single`; `macos_items` holds the names of all macOS items.
+    """
+    everywhere = plan.batches
+    mac = [batch for batch in everywhere if batch.platform.startswith("darwin-")]
+    other = [batch for batch in everywhere if batch not in mac]
+    spread = [batch for batch in mac if config.platform(batch.platform).strategy != "single"]
+    names = dict.fromkeys(item.name for batch in mac for item in batch.items)
+    return {
+        "base": plan.base,
+        "head": plan.head,
+        "linux_matrix": _json({"include": [_matrix_entry(config, batch) for batch in other]}),
+        "has_linux": _json(bool(other)),
+        "macos_items": _json(list(names)),
+        "has_macos": _json(bool(mac)),
+        "macos_matrix": _json({"include": [_matrix_entry(config, batch) for batch in spread]}),
+        "macos_platforms": _json(sorted({batch.platform for batch in mac})),
+    }
+
+
+def _matrix_entry(config: Config, batch: Batch) -> dict[str, Any]:
+    labels = config.platform(batch.platform).runs_on
+    first, count = batch.items[0].name, len(batch.items)
+    return {
+        "platform": batch.platform,
+        "batch": batch.id,
+        "name": first if count == 1 else f"{first} and {count - 1} more",
+        "runs_on": labels[0] if len(labels) == 1 else list(labels),
+    }
+
+
+def _json(value: object) -> str:
+    """Return JSON on one line, in ASCII: what every provider carries unharmed."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def as_json(plan: Plan) -> str:
+    """Return the plan document, version 1."""
+    document = {
+        "version": VERSION,
+        "base": plan.base or None,
+        "head": plan.head,
+        "worktree": plan.worktree,
+        "because": plan.because,
+        "changed": plan.changed,
+        "suites": [_suite_document(suite) for suite in plan.suites],
+        "warnings": list(plan.warnings),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _suite_document(suite: SuitePlan) -> dict[str, Any]:
+    return {
+        "suite": suite.suite,
+        "total": suite.total,
+        "items": [
+            {
+                "name": entry.item.name,
+                "path": entry.item.path or None,
+                "platforms": list(entry.item.platforms),
+                "because": entry.because,
+                "args": list(entry.item.args),
+                "item_version": entry.item.version or None,
+                "depends": list(entry.item.depends),
+            }
+            for entry in suite.selected
+        ],
+        "left_out": [
+            {"name": out.name, "path": out.path or None, "platform": out.platform or None, "because": out.because}
+            for out in suite.left_out
+        ],
+        "batches": [
+            {
+                "id": batch.id,
+                "platform": batch.platform,
+                "items": [item.name for item in batch.items],
+                "paths": [item.path or None for item in batch.items],
+                "seconds": batch.seconds,
+            }
+            for batch in suite.batches
+        ],
+    }
+
+
+def from_json(text: str, source: str) -> Plan:
+    """Read a plan document back.
+
+    :param source: the file's name, for error messages
+    :raises PlanError: when it is no plan of this version
+    """
+    try:
+        document = json.loads(text)
+        version = document["version"]
+    except (ValueError, KeyError, TypeError):
+        raise PlanError(f"{source} is no plan", hint="`invoke ci.plan --format json` prints one") from None
+    if version != VERSION:
+        raise PlanError(f"{source} is a plan of version {version!r}, this reads {VERSION}", hint="make the plan again")
+    try:
+        return Plan(
+            base=document["base"] or "",
+            head=document["head"],
+            worktree=document["worktree"],
+            because=document["because"],
+            changed=document["changed"],
+            suites=tuple(_suite_from(entry) for entry in document["suites"]),
+            warnings=tuple(document["warnings"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"{source} is damaged: {error!r} is missing or of another kind", hint="make it again") from None
+
+
+def _suite_from(document: dict[str, Any]) -> SuitePlan:
+    selected = tuple(_selected_from(entry) for entry in document["items"])
+    known = {(entry.item.name, entry.item.path): entry.item for entry in selected}
+    return SuitePlan(
+        suite=document["suite"],
+        total=document["total"],
+        selected=selected,
+        left_out=tuple(
+            LeftOut(
+                name=out["name"], path=out["path"] or "", platform=out["platform"] or "", because=out["because"]
+            )
+            for out in document["left_out"]
+        ),
+        batches=tuple(
+            Batch(
+                id=batch["id"],
+                suite=document["suite"],
+                platform=batch["platform"],
+                items=tuple(
+                    known[name, path or ""] for name, path in zip(batch["items"], batch["paths"], strict=True)
+                ),
+                seconds=batch["seconds"],
+            )
+            for batch in document["batches"]
+        ),
+    )
+
+
+def _selected_from(entry: dict[str, Any]) -> Selected:
+    item = Item(
+        name=entry["name"],
+        path=entry["path"] or "",
+        platforms=tuple(entry["platforms"]),
+        args=tuple(entry["args"]),
+        version=entry["item_version"] or "",
+        depends=tuple(entry["depends"]),
+    )
+    return Selected(item=item, because=entry["because"])
+
+
+def chosen(plan: Plan, platform: str, batch: str = "") -> tuple[Batch, ...]:
+    """Return the batches of a platform, or the one batch with an id.
+
+    :raises PlanError: when the plan has no such batch
+    """
+    mine = tuple(entry for entry in plan.batches if entry.platform == platform and batch in ("", entry.id))
+    if batch and not mine:
+        known = ", ".join(_names(entry.id for entry in plan.batches if entry.platform == platform))
+        raise PlanError(f"the plan has no batch `{batch}` for {platform}", hint=f"it has: {known or 'none'}")
+    return mine
+
+
+def of_items(made: Sequence[Batch], names: Sequence[str]) -> tuple[Batch, ...]:
+    """Narrow batches to the items that are named, by name or path."""
+    kept = (replace(batch, items=tuple(item for item in batch.items if _is_named(item, names))) for batch in made)
+    return tuple(batch for batch in kept if batch.items)
+
+
+def _is_named(item: Item | LeftOut, names: Sequence[str]) -> bool:
+    return item.name in names or (bool(item.path) and item.path in names)
+
+
+def checked(plan: Plan, names: Sequence[str], platform: str) -> Plan:
+    """Return the plan when it can run every named item on a platform.
+
+    :raises PlanError: saying which item it cannot run, and why
+    """
+    for name in names:
+        if any(_is_named(item, [name]) for batch in plan.batches if batch.platform == platform for item in batch.items):
+            continue
+        out = [entry for suite in plan.suites for entry in suite.left_out if _is_named(entry, [name])]
+        because = next((entry.because for entry in out if entry.platform in ("", platform)), "")
+        if because:
+            raise PlanError(f"`{name}` does not run on {platform}: {because}")
+        known = [entry.item.name for suite in plan.suites for entry in suite.selected]
+        suites = ", ".join(suite.suite for suite in plan.suites) or "none"
+        raise PlanError(
+            f"there is no item `{name}` for {platform}{suggestion(name, known)}",
+            hint=f"suites looked at: {suites}; `invoke ci.plan --all` lists their items",
+        )
+    return plan
+
+
+def only(plan: Plan, platform: str) -> Plan:
+    """Return what a plan says of one platform."""
+    suites = (
+        replace(
+            suite,
+            selected=tuple(entry for entry in suite.selected if platform in entry.item.platforms),
+            left_out=tuple(out for out in suite.left_out if out.platform in ("", platform)),
+            batches=tuple(batch for batch in suite.batches if batch.platform == platform),
+        )
+        for suite in plan.suites
+    )
+    return replace(plan, suites=tuple(suites))
+
+
+def compared(plan: Plan) -> str:
+    """Say what was compared: `1234567890ab (origin/main, …) with the work tree, 3 files differ`."""
+    head = f"the work tree at {plan.head[:12]}" if plan.worktree else plan.head[:12]
+    if not plan.base:
+        return f"{head}, compared with nothing ({plan.because})"
+    return f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
+
+
+def nothing(plan: Plan) -> str:
+    """Say why there is nothing to run."""
+    total = sum(suite.total for suite in plan.suites)
+    return f"0 of {_counted(total, 'item')} selected; {compared(plan)}"
+
+
+def as_text(plan: Plan) -> str:
+    """Return the plan for people: each suite's items, what was left out, and the batches, with reasons."""
+    lines = [compared(plan)]
+    for suite in plan.suites:
+        lines += ["", f"{suite.suite}: {len(suite.selected)} of {_counted(suite.total, 'item')} selected"]
+        lines += _columns(
+            (entry.item.name, " ".join(entry.item.platforms), entry.because) for entry in suite.selected
+        )
+        if suite.left_out:
+            lines += ["  left out:"]
+            lines += _columns((out.name, out.platform or "everywhere", out.because) for out in suite.left_out)
+        if suite.batches:
+            lines += ["  batches:"]
+            lines += _columns(
+                (batch.id, _counted(len(batch.items), "item"), ", ".join(_names(item.name for item in batch.items)))
+                for batch in suite.batches
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Align the first two columns; what could move the cursor is shown as an escape."""
+    shown = [tuple(_printable(cell) for cell in row) for row in rows]
+    widths = [max((len(row[column]) for row in shown), default=0) for column in (0, 1)]
+    return [f"    {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in shown]
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _names(names: Iterable[str], most: int = 10) -> list[str]:
+    found = list(names)
+    return found if len(found) <= most else [*found[:most], f"{len(found) - most} more"]

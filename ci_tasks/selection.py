@@ -1,0 +1,101 @@
+"""Which items a change touches, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ci_tasks import patterns
+from ci_tasks.changes import Change, Changes
+from ci_tasks.config import Suite
+from ci_tasks.items import Finder, Item, LeftOut
+
+ASKED_FOR = "every item was asked for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    item: Item
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    suite: str
+    selected: tuple[Selected, ...]
+    left_out: tuple[LeftOut, ...]
+    total: int
+    """Items that the suite has, selected or not."""
+    warnings: tuple[str, ...]
+
+
+def of_files(
+    suite: Suite, platforms: Iterable[str], files: Iterable[str], changes: Changes, *, everything: str = ""
+) -> Selection:
+    """Select among items that are files.
+
+    :param files: every path of the newer revision
+    :param everything: why all items are to run whatever changed; empty when only the change counts
+    """
+    finder = Finder(suite, tuple(platforms))
+    changed = {change.path: change for change in changes.files}
+    everything = everything or _everything(suite, changes)
+    selected, left_out, total = [], [], 0
+    for path in files:
+        found = finder.find(path)
+        if found is None:
+            continue
+        total += isinstance(found, Item)
+        change = changed.get(path)
+        if change is None and not everything:
+            continue
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+        else:
+            selected.append(Selected(item=found, because=_because(change) or everything))
+    left_out += _deleted(suite, platforms, changes)
+    warnings = tuple(
+        f"suites.{suite.name}.include: `{pattern}` matches no file"
+        for pattern in suite.include
+        if pattern not in finder.matched
+    )
+    return Selection(
+        suite=suite.name, selected=tuple(selected), left_out=tuple(left_out), total=total, warnings=warnings
+    )
+
+
+def of_list(suite: Suite, items: tuple[Item, ...], changes: Changes, *, everything: str = "") -> Selection:
+    """Select all of a fixed list, or nothing of it."""
+    because = everything or _everything(suite, changes)
+    if not suite.triggers and not suite.run_all:
+        because = because or "the suite has no `triggers`, so it always runs"
+    selected = tuple(Selected(item=item, because=because) for item in items) if because else ()
+    return Selection(suite=suite.name, selected=selected, left_out=(), total=len(items), warnings=())
+
+
+def _because(change: Change | None) -> str:
+    return f"{change.path}: {change.status}" if change else ""
+
+
+def _everything(suite: Suite, changes: Changes) -> str:
+    """Say why the whole suite is to run, or nothing."""
+    if not changes.base:
+        return f"there is nothing to compare with ({changes.because})" if changes.because else ASKED_FOR
+    matcher = patterns.Matcher((*suite.run_all, *suite.triggers))
+    for change in changes.files:
+        pattern = matcher.first(change.path)
+        if pattern:
+            key = "run-all" if pattern in suite.run_all else "triggers"
+            return f"{change.path}: {change.status}; `{key}` has `{pattern}`"
+    return ""
+
+
+def _deleted(suite: Suite, platforms: Iterable[str], changes: Changes) -> list[LeftOut]:
+    finder = Finder(suite, tuple(platforms))
+    gone = (finder.find(change.path) for change in changes.files if change.status == "deleted")
+    return [
+        LeftOut(name=found.name, path=found.path, platform="", because="deleted")
+        for found in gone
+        if isinstance(found, Item)
+    ]
+

@@ -1,0 +1,438 @@
+"""The `ci.*` tasks: read arguments, make a call or two, print, choose the exit."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform as machine
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from ci_tasks import __version__, errors
+
+if TYPE_CHECKING:
+    from ci_tasks.changes import Base, Repository
+    from ci_tasks.config import Config, Suite
+    from ci_tasks.plan import Plan
+    from ci_tasks.providers import Provider
+    from ci_tasks.report import Host
+
+P = ParamSpec("P")
+
+KEPT_GIT_VARIABLES = (
+    "GIT_EXEC_PATH", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_NO_VERIFY", "GIT_ASKPASS",
+    "GIT_HTTP_PROXY_AUTHMETHOD", "GIT_ALLOW_PROTOCOL", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_",
+    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_TRACE", "GIT_TEST_", "GIT_PYTHON_",
+    "GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM",
+)  # fmt: skip
+"""Variables of git that stay; the others, which a git hook sets, would lead git to another repository."""
+
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+INSIST = "CI_TASKS_INSIST"
+"""Set to run a batch for another platform, as `--insist` does."""
+
+
+def _translated(body: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a task raises into the documented exit codes; Invoke alone would exit 1 for all of it."""
+
+    @functools.wraps(body)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        for name in [name for name in os.environ if name.startswith("GIT_")]:
+            if not name.startswith(KEPT_GIT_VARIABLES):
+                del os.environ[name]
+        try:
+            body(*arguments, **named)
+        except errors.CiTasksError as error:
+            _complain(str(error), error.hint)
+            raise Exit(code=error.exit_code) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=errors.SIGNALLED + signal.SIGPIPE) from None
+        except KeyboardInterrupt:
+            raise Exit(code=errors.SIGNALLED + signal.SIGINT) from None
+        except Exit:
+            raise
+        except Exception:  # noqa: BLE001  # the last resort: say that it is our fault, and how to tell us
+            traceback.print_exc()
+            _complain(f"this is a bug in ci_tasks {__version__}", "please report it, with the lines above")
+            raise Exit(code=errors.BUG) from None
+
+    return run
+
+
+def _complain(message: str, hint: str) -> None:
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    print(f"{red}error:{plain} {_visible(message)}", file=sys.stderr)
+    if hint:
+        print(f"\nhint: {_visible(hint)}", file=sys.stderr)
+
+
+def _visible(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _say(text: str) -> None:
+    print(_visible(text), file=sys.stderr)
+
+
+@task(
+    help={
+        "base": "revision to compare with; the merge base with it counts (default: the provider's, else origin/HEAD)",
+        "head": "newer revision (default: the work tree, with uncommitted and untracked files)",
+        "suite": "plan this suite only; can be given several times",
+        "arch": "show this platform only, such as darwin-arm64, or host",
+        "all": "select every item, whatever changed",
+        "format": "text, or json for the plan document",
+        "publish": "hand the result to the CI provider: outputs and a plan file",
+    },
+    iterable=["suite"],
+    auto_shortflags=False,
+)
+@_translated
+def plan(
+    _context: Context,
+    base: str = "",
+    head: str = "",
+    suite: Sequence[str] | None = None,
+    arch: str = "",
+    all: bool = False,  # noqa: A002  # the name of the flag
+    format: str = "text",  # noqa: A002  # likewise
+    publish: bool = False,
+) -> None:
+    """Decide what runs where, and why."""
+    from ci_tasks import plan as planning  # noqa: PLC0415  # `invoke --list` does without
+
+    if format not in ("text", "json"):
+        raise errors.CiTasksError(f"--format is text or json, not {format!r}")
+    config = _config()
+    made = _planned(config, suite or (), base, head, everything=all)
+    platform = _platform(config, arch) if arch else ""
+    if platform:
+        made = planning.only(made, platform)
+    _warn(made)
+    if publish:
+        _publish(config, made)
+    text = planning.as_json(made) if format == "json" else planning.as_text(made)
+    sys.stdout.write(_visible(text))
+    sys.stdout.flush()
+
+
+@task(
+    help={
+        "check": "write nothing; exit 1 with a diff when a file is not what would be rendered",
+        "suite": "render this suite only; can be given several times",
+        "target": "github (the default)",
+    },
+    iterable=["suite"],
+    auto_shortflags=False,
+)
+@_translated
+def render(_context: Context, check: bool = False, suite: Sequence[str] | None = None, target: str = "github") -> None:
+    """Write the pipelines, or check that they are up to date."""
+    from ci_tasks import journal  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import render as rendering  # noqa: PLC0415
+
+    if target != "github":
+        raise errors.CiTasksError(f"--target is github, not {target!r}", hint="Buildkite is not rendered yet")
+    config = _config()
+    chosen = [entry for entry in _suites(config, suite or (), every=True) if entry.workflow]
+    if not chosen:
+        raise errors.ConfigError("no suite has a `workflow`", hint='add workflow = ".github/workflows/NAME.yml"')
+    files = [rendering.github(config, entry, _prefix("render")) for entry in chosen]
+    old = {rendered.path: _present(config.root / rendered.path) for rendered in files}
+    foreign = [path for path, text in old.items() if text and not rendering.is_ours(text)]
+    if foreign:
+        raise errors.RenderError(
+            f"{', '.join(foreign)} was not made by ci.render, so it is left alone",
+            hint="move it away first, or give the suite another `workflow`",
+        )
+    stale = [rendered for rendered in files if rendered.text != old[rendered.path]]
+    for rendered in files:
+        for warning in rendered.warnings:
+            _say(f"warning: {warning}")
+        if rendered not in stale:
+            _say(f"up to date: {rendered.path}")
+        elif check:
+            sys.stdout.write(rendering.difference(old[rendered.path], rendered))
+            _say(f"stale: {rendered.path}")
+        else:
+            journal.replace(config.root / rendered.path, rendered.text)
+            _say(f"written: {rendered.path}")
+    sys.stdout.flush()
+    if check and stale:
+        _complain("rendered files are stale", f"run `invoke {_prefix('render')}render` and commit the result")
+        raise Exit(code=errors.FAILED)
+
+
+@task(
+    name="run-batch",
+    help={
+        "arch": "platform to run for, such as darwin-arm64; host (the default) is this machine",
+        "item": "run this item, by name or path, whatever changed; can be given several times",
+        "suite": "run this suite only; can be given several times (default: all that are not `default = false`)",
+        "plan": "run what this plan document says, rather than what the diff selects",
+        "batch": "run this batch of the plan only",
+        "base": "revision to compare with (default: the provider's, else origin/HEAD)",
+        "all": "run every item, whatever changed",
+        "jobs": "items to run at the same time (default: 1)",
+        "keep-homes": "keep the homes of items that passed too",
+        "out": "folder for report.json, journal.jsonl and logs/ (default: a new one in .ci-tasks/runs)",
+        "insist": "run although this machine is another platform",
+    },
+    iterable=["item", "suite"],
+    auto_shortflags=False,
+)
+@_translated
+def run_batch(
+    _context: Context,
+    arch: str = "host",
+    item: Sequence[str] | None = None,
+    suite: Sequence[str] | None = None,
+    plan: str = "",
+    batch: str = "",
+    base: str = "",
+    all: bool = False,  # noqa: A002  # the name of the flag
+    jobs: int = 1,
+    keep_homes: bool = False,
+    out: str = "",
+    insist: bool = False,
+) -> None:
+    """Run every item of a batch in a home of its own, whatever the others do."""
+    from ci_tasks import batch as batches  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import plan as planning  # noqa: PLC0415
+
+    if jobs < 1:
+        raise errors.CiTasksError(f"--jobs is a number of at least 1, not {jobs}")
+    config = _config()
+    platform = _platform(config, arch)
+    _check_host(platform, insist=insist or bool(os.environ.get(INSIST)))
+    if plan:
+        made = planning.from_json(_read(Path(plan)), plan)
+    else:
+        made = _planned(config, suite or (), base, "", everything=all or bool(item), items=item or (), platform=platform)
+    chosen = planning.chosen(made, platform, batch)
+    if item:
+        chosen = planning.of_items(chosen, item)
+    wanted = {entry.name for entry in _suites(config, suite or (), every=bool(plan))}
+    work = [
+        batches.Work(suite=config.suite(entry.suite), item=each)
+        for entry in chosen
+        if entry.suite in wanted
+        for each in entry.items
+    ]
+    _warn(made)
+    if not work:
+        _say(f"nothing to run on {platform}: {planning.nothing(made)}")
+        return
+    folder = Path(out).resolve() if out else config.root / batches.STATE / "runs" / _new_name()
+    provider = _provider()
+    options = batches.Options(
+        platform=platform,
+        out=folder,
+        environ=dict(os.environ),
+        host=_host(platform, provider),
+        base=made.base,
+        head=made.head,
+        jobs=jobs,
+        keep_homes=keep_homes,
+    )
+    _run(config, work, options, provider)
+
+
+def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) -> None:
+    """Run the batch, show its summary, and exit by its report."""
+    from ci_tasks import batch, console, report  # noqa: PLC0415  # `invoke --list` does without
+
+    live = sys.stderr.isatty() and not provider.variable and os.environ.get("TERM") != "dumb"
+    colour = console.colours(sys.stderr, os.environ, provider)
+    audience = console.Console(sys.stderr, provider, len(work), colour=colour, live=live, jobs=options.jobs)
+    try:
+        done = batch.run(config, work, options, audience)
+    finally:
+        audience.close()
+    shown = console.shortened(options.out)
+    audience.say("")
+    audience.show(report.summary(done, lambda outcome: console.tail_of(options.out, outcome), _prefix("run-batch"), shown))
+    print(options.out / "report.json")
+    if done.exit_code:
+        raise Exit(code=done.exit_code)
+
+
+def _config() -> Config:
+    from ci_tasks import config  # noqa: PLC0415  # `invoke --list` does without
+
+    return config.load(config.find(Path.cwd()))
+
+
+def _suites(config: Config, names: Sequence[str], *, every: bool = False) -> tuple[Suite, ...]:
+    """Return the suites that were named, else those that run by default, or `every` one."""
+    if names:
+        return tuple(config.suite(name) for name in dict.fromkeys(names))
+    return tuple(suite for suite in config.suites if suite.default or every)
+
+
+def _planned(
+    config: Config,
+    names: Sequence[str],
+    base: str,
+    head: str,
+    *,
+    everything: bool,
+    items: Sequence[str] = (),
+    platform: str = "",
+) -> Plan:
+    """Make the plan; only suites that have the platform, when one is given."""
+    from ci_tasks import changes, process  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import plan as planning  # noqa: PLC0415
+
+    suites = _suites(config, names)
+    if platform and not names:
+        suites = tuple(suite for suite in suites if platform in suite.platforms)
+    for suite in suites:
+        if platform and platform not in suite.platforms:
+            raise errors.CiTasksError(
+                f"the suite `{suite.name}` does not run on {platform}", hint=f"it runs on {', '.join(suite.platforms)}"
+            )
+    repository = changes.Repository(config.root)
+    made = planning.of(
+        config,
+        repository,
+        lambda words: process.printed(words, config.root, "items-from"),
+        suites=suites,
+        base=_base(repository, base, everything=everything),
+        head=head,
+        everything=everything,
+    )
+    return planning.checked(made, items, platform) if items else made
+
+
+def _base(repository: Repository, base: str, *, everything: bool) -> Base | None:
+    """Return what to compare with: what the user says, else what the provider knows."""
+    from ci_tasks.changes import Base  # noqa: PLC0415  # `invoke --list` does without
+
+    if base:
+        repository.resolve(base)
+        return Base(revision=base, because=f"{base}, as asked for")
+    if everything:
+        return None
+    return _provider().base(os.environ, _event())
+
+
+def _event() -> Mapping[str, Any]:
+    """Return the event that GitHub started us for; nothing elsewhere."""
+    path = os.environ.get("GITHUB_EVENT_PATH", "")
+    if not path:
+        return {}
+    try:
+        event = json.loads(_read(Path(path)))
+    except ValueError:
+        raise errors.CiTasksError(f"GITHUB_EVENT_PATH names {path}, which is not JSON") from None
+    return event if isinstance(event, dict) else {}
+
+
+def _present(path: Path) -> str:
+    """Return a file's text with its line ends as they are; nothing when there is no such file."""
+    return path.read_bytes().decode("utf-8", "surrogateescape") if path.exists() else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise errors.CiTasksError(f"cannot read {path}: {reason}") from None
+
+
+def _provider() -> Provider:
+    from ci_tasks import providers  # noqa: PLC0415  # `invoke --list` does without
+
+    return providers.current(os.environ)
+
+
+def _publish(config: Config, made: Plan) -> None:
+    """Write the plan file, and the outputs where the provider reads them."""
+    from ci_tasks import journal, providers, render  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import plan as planning  # noqa: PLC0415
+
+    journal.replace(config.root / render.PLAN, planning.as_json(made))
+    _say(f"written: {render.PLAN}")
+    target = os.environ.get("GITHUB_OUTPUT", "")
+    if not target:
+        _say("no outputs were set: this is no job of GitHub Actions")
+        return
+    with Path(target).open("a", encoding="utf-8") as stream:
+        stream.write(providers.file_commands(planning.outputs(config, made)))
+
+
+def _warn(made: Plan) -> None:
+    for warning in made.warnings:
+        _say(f"warning: {warning}")
+
+
+def _platform(config: Config, arch: str) -> str:
+    """Return a platform of the file; `host` is the one that fits this machine."""
+    if arch != "host":
+        return config.platform(arch).name
+    here = _here()
+    fitting = [entry.name for entry in config.platforms if (entry.system, entry.architecture) == tuple(here.split("-"))]
+    if not fitting:
+        known = ", ".join(entry.name for entry in config.platforms)
+        raise errors.BatchError(f"this machine is {here}, which ci.toml does not have", hint=f"it has {known}")
+    return here if here in fitting else fitting[0]
+
+
+def _here() -> str:
+    name = machine.machine().lower()
+    return f"{machine.system().lower()}-{MACHINES.get(name, name)}"
+
+
+def _check_host(platform: str, *, insist: bool) -> None:
+    system, _, architecture = _here().partition("-")
+    parts = platform.split("-")
+    if (parts[0], parts[-1]) != (system, architecture) and not insist:
+        raise errors.BatchError(
+            f"this machine is {_here()}, and the batch is for {platform}",
+            hint=f"run it on {platform}, or add --insist when its items can run here",
+        )
+
+
+def _host(platform: str, provider: Provider) -> Host:
+    from ci_tasks.report import Host  # noqa: PLC0415  # `invoke --list` does without
+
+    return Host(
+        name=machine.node(),
+        platform=_here(),
+        system=f"{machine.system()} {machine.release()}",
+        python=machine.python_version(),
+        provider=provider.name,
+    )
+
+
+def _new_name() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _prefix(name: str) -> str:
+    """Return what stands before a task's name on this command line: `ci.`, or more in a larger namespace."""
+    typed = (word.removesuffix(name) for word in sys.argv[1:] if word == name or word.endswith(f".{name}"))
+    return next(typed, "ci.")
+
+
+ci = Collection("ci", plan, render, run_batch)
+"""The tasks, to be added to an existing namespace: `ns = Collection(my_task, ci)`."""
+
+ns = Collection()
+"""The namespace of a `tasks.py` that holds nothing else: `from ci_tasks import ns`."""
+ns.add_collection(ci)

@@ -1,0 +1,3 @@
+from ci_tasks import ns
+
+__all__ = ["ns"]
