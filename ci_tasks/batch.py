@@ -79,7 +79,8 @@ class _Batch:
         self.clock = time.monotonic()
         self.store = Store(config.root / STATE / "cache")
         self.bytes_before = self.store.size()
-        self.given = {entry.suite.name: homes.allowed(options.environ, entry.suite.pass_env) for entry in work}
+        self.suites = list({entry.suite.name: entry.suite for entry in work}.values())
+        self.given = {suite.name: homes.allowed(options.environ, suite.pass_env) for suite in self.suites}
         self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
 
     def run(self) -> None:
@@ -99,7 +100,7 @@ class _Batch:
     def _not_set_up(self, crew: Crew) -> set[int]:
         """Run the setup commands of every suite; record the items of suites whose setup failed."""
         skipped: set[int] = set()
-        for suite in dict.fromkeys(entry.suite for entry in self.work):
+        for suite in self.suites:
             reason = self._set_up(crew, suite)
             if reason:
                 for key, entry in enumerate(self.work):
@@ -218,7 +219,7 @@ class _Batch:
         if modes and not after and any(outcome.status == "passed" for outcome in outcomes):
             self.warnings.append("the download cache is still empty: does the command use the folder it is given?")
         return Report(
-            suites=tuple(dict.fromkeys(entry.suite.name for entry in self.work)),
+            suites=tuple(suite.name for suite in self.suites),
             platform=self.options.platform,
             base=self.options.base or None,
             head=self.options.head or None,
@@ -253,7 +254,7 @@ def run(config: Config, work: Sequence[Work], options: Options, audience: Audien
 
 
 def _check(work: Sequence[Work], environ: Mapping[str, str]) -> None:
-    for suite in dict.fromkeys(entry.suite for entry in work):
+    for suite in {entry.suite.name: entry.suite for entry in work}.values():
         if not suite.command:
             raise BatchError(
                 f"suites.{suite.name} has no `command`, so its items cannot run",

@@ -97,7 +97,7 @@ class Crew:
         self._failed: list[tuple[int, Ended]] = []
         self._selector = selectors.DefaultSelector()
         self._restore = contextlib.ExitStack()
-        self._wake = -1
+        self._wake = self._nothing = -1
         self.stopped = 0
         """Number of the signal that told the batch to stop; 0 while none did."""
 
@@ -115,6 +115,8 @@ class Crew:
                 continue  # nohup: whoever started us wants it ignored
             self._restore.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
             signal.signal(number, _heard)
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._restore.callback(os.close, self._nothing)
         _adopt_orphans()
         return self
 
@@ -141,7 +143,7 @@ class Crew:
                 command.words,
                 cwd=command.folder,
                 env=dict(command.environment),
-                stdin=subprocess.DEVNULL,
+                stdin=self._nothing,
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,
