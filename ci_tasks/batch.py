@@ -18,13 +18,11 @@ from ci_tasks.config import PLACEHOLDERS, Config, Suite
 from ci_tasks.errors import BatchError
 from ci_tasks.homes import CacheUse, Home, Store
 from ci_tasks.items import Item
-from ci_tasks.journal import Journal
+from ci_tasks.journal import STATE, Journal, state
 from ci_tasks.journal import replace as write
 from ci_tasks.process import Command, Crew, Ended, signal_name
 from ci_tasks.report import CacheState, Host, Outcome, Report
 
-STATE = ".ci-tasks"
-"""Folder in the project's root that holds the cache and the runs; git ignores it by itself."""
 SETUP_LIMIT = 3600.0
 """Seconds that one setup command may take."""
 TICK = 0.5
@@ -137,14 +135,14 @@ class _Batch:
         entry = self.work[key]
         self.audience.started(key, entry)
         name = homes.slug(entry.item.name, key + 1)
+        alone = crew.running == 0 and self.options.jobs == 1
         try:
             home = homes.make(self.parent / name, entry.suite.cache, self.store)
+            crew.start(key, self._command(entry, home, self.options.out / "logs" / f"{name}.log"))
         except OSError as error:
-            self._record(key, _outcome(entry, "failed", f"no home can be made: {error.strerror or error}"))
+            self._record(key, _outcome(entry, "failed", f"no home or log can be made: {error.strerror or error}"))
             return
-        alone = crew.running == 0 and self.options.jobs == 1
         self.running[key] = (home, alone)
-        crew.start(key, self._command(entry, home, self.options.out / "logs" / f"{name}.log"))
 
     def _command(self, entry: Work, home: Home, log: Path) -> Command:
         suite, item = entry.suite, entry.item
@@ -270,10 +268,7 @@ def _check(work: Sequence[Work], environ: Mapping[str, str]) -> None:
 
 def _prepare(root: Path, out: Path) -> None:
     """Make the folders of a run; an earlier run of ours is replaced, anything else is left alone."""
-    state = root / STATE
-    state.mkdir(exist_ok=True)
-    if not (state / ".gitignore").exists():
-        (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    state(root)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "journal.jsonl").exists())):
         raise BatchError(f"{out} exists, and is no earlier run of ours", hint="name an empty or a new folder with --out")
     (out / "logs").mkdir(parents=True, exist_ok=True)

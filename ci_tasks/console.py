@@ -25,6 +25,8 @@ HEARTBEAT = 60.0
 """Seconds of silence after which a log without a terminal says what is running."""
 SHOWN = 2**20
 """Bytes of one item's output that go to the log of a CI job; all of it is in the item's own log."""
+ANNOTATIONS = 10
+"""Failures that are shown by the provider's own means; GitHub keeps no more of a step (checked November 2026)."""
 LINE = 8192
 """Characters after which a line without an end is cut in two."""
 
@@ -74,10 +76,6 @@ class Console:
         """Write lines that may quote items: what they hold can command neither a terminal nor a provider."""
         for line in lines:
             self.say(self._inert(line.text), line.style)
-
-    def fail(self, text: str) -> None:
-        """Make a line stand out by the provider's own means."""
-        self.say(self._provider.failure(text))
 
     def _inert(self, text: str) -> str:
         return "\n".join(self._provider.inert(plain(line)) for line in text.split("\n"))
@@ -141,8 +139,11 @@ class Console:
         reused = f"  reused {size(outcome.cache_bytes_reused)}" if outcome.cache_bytes_reused else ""
         reason = f"  {outcome.reason}" if outcome.reason else ""
         text = f"[{self._done:{width}}/{self._total}] {outcome.status:<9} {outcome.item}  {duration(outcome.seconds)}"
-        style = "good" if outcome.status == "passed" else "bad"
-        self.say(self._inert(f"{text}{cache}{reused}{reason}"), style)
+        text = self._inert(f"{text}{cache}{reused}{reason}")
+        if self._folded and outcome.status != "passed" and self._bad <= ANNOTATIONS:
+            self.say(self._provider.failure(text))
+        else:
+            self.say(text, "good" if outcome.status == "passed" else "bad")
 
     def tick(self) -> None:
         """Refresh the live line; without a terminal, say what runs when nothing was said for long."""

@@ -182,6 +182,47 @@ def parsed(path: str, content: bytes | None) -> dict[str, Any]:
     return values
 
 
+def exclusions(suite: Suite, content: bytes | None) -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    """Read a suite's exclusions file: for each name, the platforms it is excluded on (none: all) and why.
+
+    The file holds `{"exclusions": [{"item": …, "platforms": […], "reason": …, "issue": …}]}`, where `item`
+    may be called `name` or `recipe`, and `platforms` may be left out or be one `platform`.
+
+    :raises ItemsError: when it cannot be read, or an entry has no name or no reason
+    """
+    place = f"suites.{suite.name}.exclusions ({suite.exclusions})"
+    hint = '{"exclusions": [{"item": "jq", "platforms": ["darwin-arm64"], "reason": "…", "issue": "https://…"}]}'
+    try:
+        entries = parsed(suite.exclusions, content).get("exclusions")
+    except ValueError as error:
+        raise ItemsError(f"{place} {error}", hint=hint) from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ItemsError(f"{place} has no list `exclusions`", hint=hint)
+    found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for index, entry in enumerate(entries):
+        name = next((entry[key] for key in ("item", "name", "recipe") if isinstance(entry.get(key), str)), "")
+        because = " ".join(str(entry[key]) for key in ("reason", "issue") if entry.get(key))
+        if not name or not because:
+            raise ItemsError(f"{place}: exclusions[{index}] needs an `item` and a `reason`", hint=hint)
+        platforms = _texts(entry.get("platforms", entry.get("platform"))) or ()
+        found.setdefault(name, []).append((platforms, because))
+    return found
+
+
+def excluded(
+    item: Item, known: Mapping[str, list[tuple[tuple[str, ...], str]]], source: str
+) -> tuple[Item, tuple[LeftOut, ...]]:
+    """Take the platforms from an item that it is excluded on."""
+    left_out = []
+    for platform in item.platforms:
+        reasons = [why for platforms, why in known.get(item.name, ()) if not platforms or platform in platforms]
+        if reasons:
+            because = f"{source} excludes it: {reasons[0]}"
+            left_out.append(LeftOut(name=item.name, path=item.path, platform=platform, because=because))
+    gone = {out.platform for out in left_out}
+    return replace(item, platforms=tuple(name for name in item.platforms if name not in gone)), tuple(left_out)
+
+
 def _toml(text: str) -> Any:
     import tomllib  # noqa: PLC0415  # only where items have metadata
 

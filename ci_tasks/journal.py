@@ -12,6 +12,18 @@ from typing import Any
 
 VERSION = 1
 
+STATE = ".ci-tasks"
+"""Folder in the project's root that holds the plan, the cache and the runs; git ignores it by itself."""
+
+
+def state(root: Path) -> Path:
+    """Return the project's own state folder, made so that git does not see it."""
+    folder = root / STATE
+    folder.mkdir(exist_ok=True)
+    if not (folder / ".gitignore").exists():
+        replace(folder / ".gitignore", "*\n")
+    return folder
+
 
 class Journal:
     """JSON lines: first what the batch is, then one record for each item that has ended.

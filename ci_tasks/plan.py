@@ -93,6 +93,8 @@ def of(
         else:
             chosen = selection.of_files(suite, platforms, files, changes, everything=because)
         wanted = [entry.item.path for entry in chosen.selected] if suite.metadata else []
+        if suite.exclusions:
+            wanted.append(suite.exclusions)
         narrowed, problems = _narrowed(suite, chosen, repository.read(wanted, files), platforms)
         warnings += [*narrowed.warnings, *problems]
         plans.append(_suite_plan(config, suite, narrowed))
@@ -121,14 +123,17 @@ def _changes(repository: Repository, base: Base | None, head: str, *, everything
 def _narrowed(
     suite: Suite, chosen: Selection, contents: Mapping[str, bytes], platforms: Mapping[str, Platform]
 ) -> tuple[Selection, list[str]]:
-    """Apply the platforms that the items' own files name: filter first, group afterwards."""
-    if not suite.metadata:
-        return chosen, []
+    """Apply the platforms that the items' own files name, and the exclusions: filter first, group afterwards."""
+    known = items.exclusions(suite, contents.get(suite.exclusions)) if suite.exclusions else {}
     kept, left_out, warnings = [], list(chosen.left_out), []
     for entry in chosen.selected:
-        item, out, warning = items.supported(entry.item, contents.get(entry.item.path), suite.metadata, platforms)
+        item = entry.item
+        if suite.metadata:
+            item, out, warning = items.supported(item, contents.get(item.path), suite.metadata, platforms)
+            left_out += out
+            warnings += [warning] if warning else []
+        item, out = items.excluded(item, known, suite.exclusions)
         left_out += out
-        warnings += [warning] if warning else []
         if item.platforms:
             kept.append(replace(entry, item=item))
     return replace(chosen, selected=tuple(kept), left_out=tuple(left_out)), warnings

@@ -37,7 +37,8 @@ def of_files(
     :param files: every path of the newer revision
     :param everything: why all items are to run whatever changed; empty when only the change counts
     """
-    finder = Finder(suite, tuple(platforms))
+    known = tuple(platforms)
+    finder = Finder(suite, known)
     changed = {change.path: change for change in changes.files}
     everything = everything or _everything(suite, changes)
     selected, left_out, total = [], [], 0
@@ -53,14 +54,15 @@ def of_files(
             left_out.append(found)
         else:
             selected.append(Selected(item=found, because=_because(change) or everything))
-    left_out += _deleted(suite, platforms, changes)
-    warnings = tuple(
-        f"suites.{suite.name}.include: `{pattern}` matches no file"
-        for pattern in suite.include
-        if pattern not in finder.matched
-    )
+    unmatched = [pattern for pattern in suite.include if pattern not in finder.matched]
+    warnings = [f"suites.{suite.name}.include: `{pattern}` matches no file" for pattern in unmatched]
+    strange = [out.platform for out in left_out if out.platform and out.platform not in known]
+    if strange:
+        shown = ", ".join(sorted(set(strange)))
+        warnings.append(f"suites.{suite.name}: {len(strange)} left out for platforms that ci.toml does not have: {shown}")
+    left_out += _deleted(suite, known, changes)
     return Selection(
-        suite=suite.name, selected=tuple(selected), left_out=tuple(left_out), total=total, warnings=warnings
+        suite=suite.name, selected=tuple(selected), left_out=tuple(left_out), total=total, warnings=tuple(warnings)
     )
 
 
@@ -90,8 +92,8 @@ def _everything(suite: Suite, changes: Changes) -> str:
     return ""
 
 
-def _deleted(suite: Suite, platforms: Iterable[str], changes: Changes) -> list[LeftOut]:
-    finder = Finder(suite, tuple(platforms))
+def _deleted(suite: Suite, platforms: tuple[str, ...], changes: Changes) -> list[LeftOut]:
+    finder = Finder(suite, platforms)
     gone = (finder.find(change.path) for change in changes.files if change.status == "deleted")
     return [
         LeftOut(name=found.name, path=found.path, platform="", because="deleted")

@@ -211,6 +211,7 @@ def run_batch(
 ) -> None:
     """Run every item of a batch in a home of its own, whatever the others do."""
     from ci_tasks import batch as batches  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import journal  # noqa: PLC0415
     from ci_tasks import plan as planning  # noqa: PLC0415
 
     if jobs < 1:
@@ -236,7 +237,7 @@ def run_batch(
     if not work:
         _say(f"nothing to run on {platform}: {planning.nothing(made)}")
         return
-    folder = Path(out).resolve() if out else config.root / batches.STATE / "runs" / _new_name()
+    folder = Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name()
     provider = _provider()
     options = batches.Options(
         platform=platform,
@@ -366,6 +367,7 @@ def _publish(config: Config, made: Plan) -> None:
     from ci_tasks import journal, providers, render  # noqa: PLC0415  # `invoke --list` does without
     from ci_tasks import plan as planning  # noqa: PLC0415
 
+    journal.state(config.root)
     journal.replace(config.root / render.PLAN, planning.as_json(made))
     _say(f"written: {render.PLAN}")
     target = os.environ.get("GITHUB_OUTPUT", "")
