@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import statistics
@@ -73,6 +74,7 @@ class Figure:
 
 def compare(name: str, ours: Side, theirs: Side, *, runs: int, bar: float) -> Figure:
     """Run A B A B …, after one pair that does not count."""
+    warn_uncompiled()
     ours()
     theirs()
     return Figure(name=name, pairs=tuple((ours(), theirs()) for _ in range(runs)), bar=bar)
@@ -82,6 +84,19 @@ def verdict(figure: Figure) -> int:
     """Print a figure and return the exit code."""
     print(figure, flush=True)
     return 0 if figure.met else MISSED
+
+
+def warn_uncompiled() -> None:
+    """Say so when ours has to be compiled in every run, unlike what pip installs for a user.
+
+    Invoke sets `sys.dont_write_bytecode` (but for `--write-pyc`), so no run does it for the next one.
+    """
+    found = importlib.util.find_spec("ci_tasks")
+    if found and found.cached and not os.path.exists(found.cached):  # noqa: PTH110  # it is a string
+        print(
+            "note: A compiles ci_tasks in every run; measure where it is installed, not editable",
+            file=sys.stderr,
+        )
 
 
 def word(met: bool) -> str:
@@ -108,7 +123,7 @@ def environment(**more: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(_DROPPED) and name != "CI"
     }
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # it would compile our modules anew in every run
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # so that the other modules are compiled once
     who = {
         f"GIT_{role}_{key}": "bench@localhost"
         for role in ("AUTHOR", "COMMITTER")

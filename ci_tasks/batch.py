@@ -82,8 +82,15 @@ class _Batch:
         self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
 
     def run(self) -> None:
-        about = {"platform": self.options.platform, "head": self.options.head, "started": _stamp(self.started)}
-        with Journal(self.options.out / "journal.jsonl", about) as journal, Crew(self.audience.printed) as crew:
+        about = {
+            "platform": self.options.platform,
+            "head": self.options.head,
+            "started": _stamp(self.started),
+        }
+        with (
+            Journal(self.options.out / "journal.jsonl", about) as journal,
+            Crew(self.audience.printed) as crew,
+        ):
             self.journal = journal
             skipped = self._not_set_up(crew)
             waiting = deque(key for key in range(len(self.work)) if key not in skipped)
@@ -112,7 +119,11 @@ class _Batch:
         for number, words in enumerate(suite.setup, start=1):
             self.audience.setting_up(suite.name, words)
             log = self.options.out / "logs" / f"setup-{suite.name}-{number}.log"
-            values = {"root": os.fspath(self.config.root), "cache": os.fspath(self.store.folder), "python": sys.executable}
+            values = {
+                "root": os.fspath(self.config.root),
+                "cache": os.fspath(self.store.folder),
+                "python": sys.executable,
+            }
             command = Command(
                 words=[_filled(word, values) for word in words],
                 folder=self.config.root,
@@ -140,7 +151,9 @@ class _Batch:
             home = homes.make(self.parent / name, entry.suite.cache, self.store)
             crew.start(key, self._command(entry, home, self.options.out / "logs" / f"{name}.log"))
         except OSError as error:
-            self._record(key, _outcome(entry, "failed", f"no home or log can be made: {error.strerror or error}"))
+            self._record(
+                key, _outcome(entry, "failed", f"no home or log can be made: {error.strerror or error}")
+            )
             return
         self.running[key] = (home, alone)
 
@@ -160,7 +173,11 @@ class _Batch:
         own = {name: _filled(value, values) for name, value in suite.env}
         if suite.cache and suite.cache.variable:
             own[suite.cache.variable] = os.fspath(home.cache)
-        words = [part for word in suite.command for part in (item.args if word == "{args}" else [_filled(word, values)])]
+        words = [
+            part
+            for word in suite.command
+            for part in (item.args if word == "{args}" else [_filled(word, values)])
+        ]
         return Command(
             words=words,
             folder=self.config.root,
@@ -207,15 +224,22 @@ class _Batch:
 
     def report(self) -> Report:
         """Return the report of what is known now: every item exactly once."""
-        stopped = f"the batch was ended by {signal_name(self.signal)} before" if self.signal else "the batch ended before"
+        stopped = (
+            f"the batch was ended by {signal_name(self.signal)} before"
+            if self.signal
+            else "the batch ended before"
+        )
         outcomes = [
-            self.outcomes.get(key) or _outcome(entry, "interrupted" if key in self.running else "not-run", stopped)
+            self.outcomes.get(key)
+            or _outcome(entry, "interrupted" if key in self.running else "not-run", stopped)
             for key, entry in enumerate(self.work)
         ]
         modes = {entry.suite.cache.mode for entry in self.work if entry.suite.cache}
         after = self.store.size()
         if modes and not after and any(outcome.status == "passed" for outcome in outcomes):
-            self.warnings.append("the download cache is still empty: does the command use the folder it is given?")
+            self.warnings.append(
+                "the download cache is still empty: does the command use the folder it is given?"
+            )
         return Report(
             suites=tuple(suite.name for suite in self.suites),
             platform=self.options.platform,
@@ -225,7 +249,9 @@ class _Batch:
             started=_stamp(self.started),
             seconds=round(time.monotonic() - self.clock, 3),
             cache=CacheState(
-                mode=" and ".join(sorted(modes)) or "variable", bytes_before=self.bytes_before, bytes_after=after
+                mode=" and ".join(sorted(modes)) or "variable",
+                bytes_before=self.bytes_before,
+                bytes_after=after,
             ),
             outcomes=tuple(outcomes),
             signal=self.signal,
@@ -270,7 +296,9 @@ def _prepare(root: Path, out: Path) -> None:
     """Make the folders of a run; an earlier run of ours is replaced, anything else is left alone."""
     state(root)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "journal.jsonl").exists())):
-        raise BatchError(f"{out} exists, and is no earlier run of ours", hint="name an empty or a new folder with --out")
+        raise BatchError(
+            f"{out} exists, and is no earlier run of ours", hint="name an empty or a new folder with --out"
+        )
     (out / "logs").mkdir(parents=True, exist_ok=True)
     for old in (*(out / "logs").glob("*.log"), out / "report.json"):
         old.unlink(missing_ok=True)

@@ -26,7 +26,16 @@ STATUSES = {"A": "added", "D": "deleted", "M": "modified", "T": "changed its typ
 NO_COMMIT = re.compile(r"0{40}|0{64}")
 """What a provider sends as the commit before the first push of a branch."""
 
-_RAW = ("-r", "--raw", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-relative", "--ignore-submodules=dirty")
+_RAW = (
+    "-r",
+    "--raw",
+    "-z",
+    "--no-renames",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-relative",
+    "--ignore-submodules=dirty",
+)
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -75,7 +84,10 @@ class Repository:
         self._git: Git = Git(root)
         top = os.fsdecode(self._run("rev-parse", "--show-toplevel").removesuffix(b"\n"))
         if not top:
-            raise GitError(f"{root} is in a bare repository, which has no files", hint="clone it, and run this in the clone")
+            raise GitError(
+                f"{root} is in a bare repository, which has no files",
+                hint="clone it, and run this in the clone",
+            )
         self._top = Path(top)
         relative = root.resolve().relative_to(self._top.resolve()).as_posix()
         self._prefix = "" if relative == "." else relative + "/"
@@ -85,7 +97,9 @@ class Repository:
         """Return the full name of the commit that a revision stands for."""
         if not revision or revision.startswith("-") or "\0" in revision:
             raise GitError(f"{revision!r} is not a revision", hint="give a branch, a tag or a commit")
-        status, out, _ = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        status, out, _ = self._ask(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        )
         name = out.decode("ascii", "replace").strip()
         if status or not _OBJECT.fullmatch(name):
             raise GitError(f"git does not know the revision `{revision}`", hint=self._revision_hint(revision))
@@ -139,7 +153,9 @@ class Repository:
         if self.known(f"{head}^"):
             return Base(revision=f"{head}^", because="the first parent, since there is no origin/HEAD")
         if self.shallow:
-            raise GitError("this clone is shallow, and holds nothing to compare with", hint=self._revision_hint(head))
+            raise GitError(
+                "this clone is shallow, and holds nothing to compare with", hint=self._revision_hint(head)
+            )
         return Base(revision="", because="nothing: this is the first commit")
 
     def files(self, head: str = "") -> Mapping[str, str]:
@@ -149,7 +165,9 @@ class Repository:
             pairs = (record.split("\t", 1) for record in records)
             tree = {path: entry[entry.rindex(" ") + 1 :] for entry, path in pairs}
         else:
-            listing = self._run("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", ":/")
+            listing = self._run(
+                "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", ":/"
+            )
             gone = set(_records(self._run("ls-files", "-z", "--deleted", "--full-name", "--", ":/")))
             tree = {path: "" for path in _records(listing) if path not in gone}
         return self._inside(tree)
@@ -188,7 +206,9 @@ class Repository:
             end = out.find(b"\n", position)
             header = out[position:end].split(b" ")
             if end < 0 or len(header) != 3 or not header[2].isdigit():  # noqa: PLR2004  # <name> <type> <size>
-                raise GitError(f"git cat-file cannot read {header[0].decode('ascii', 'replace')}", hint="try `git fsck`")
+                raise GitError(
+                    f"git cat-file cannot read {header[0].decode('ascii', 'replace')}", hint="try `git fsck`"
+                )
             size = int(header[2])
             contents.append(out[end + 1 : end + 1 + size])
             position = end + size + 2
@@ -206,7 +226,9 @@ class Repository:
             found += [Change(path=path, status="untracked") for path in untracked]
         if self._prefix:
             skip = len(self._prefix)
-            found = [Change(path=c.path[skip:], status=c.status) for c in found if c.path.startswith(self._prefix)]
+            found = [
+                Change(path=c.path[skip:], status=c.status) for c in found if c.path.startswith(self._prefix)
+            ]
         return tuple(sorted(found, key=lambda change: change.path))
 
     def _run(self, *arguments: str, stdin: int | None = None) -> bytes:
@@ -217,9 +239,17 @@ class Repository:
 
     def _ask(self, *arguments: str, stdin: int | None = None) -> tuple[int, bytes, str]:
         """Run git; no repository setting can make it run another program or print paths in another form."""
-        command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments]
+        command = [
+            "git",
+            "--no-optional-locks",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.quotePath=false",
+            *arguments,
+        ]
         try:
-            status, out, err = self._git.execute(  # type: ignore[call-overload]
+            status, out, err = self._git.execute(
                 command,
                 istream=stdin,
                 with_extended_output=True,
@@ -257,12 +287,16 @@ def _raw_changes(out: bytes) -> list[Change]:
     """Parse `:<mode> <mode> <blob> <blob> <letter>NUL<path>NUL`, repeated."""
     fields = _records(out)
     if len(fields) % 2:
-        raise GitError("unexpected end of git's output: a change without its path", hint="run the command again")
+        raise GitError(
+            "unexpected end of git's output: a change without its path", hint="run the command again"
+        )
     found = []
     for entry, path in zip(fields[::2], fields[1::2], strict=True):
         letter = entry[entry.rindex(" ") + 1 :][:1] if entry.startswith(":") and " " in entry else ""
         if letter not in STATUSES:
-            raise GitError(f"git printed a change that cannot be read: {entry!r}", hint="run the command again")
+            raise GitError(
+                f"git printed a change that cannot be read: {entry!r}", hint="run the command again"
+            )
         found.append(Change(path=path, status=STATUSES[letter]))
     return found
 
@@ -296,8 +330,15 @@ def _failed(command: str, status: int, err: str) -> GitError:
     if "not a git repository" in text:
         return GitError("this folder is in no git repository", hint="run `git init`, or change into a clone")
     if "must be run in a work tree" in text:
-        return GitError("this is a bare repository, which has no files", hint="clone it, and run this in the clone")
+        return GitError(
+            "this is a bare repository, which has no files", hint="clone it, and run this in the clone"
+        )
     if "bad object" in text or "unknown revision" in text:
-        return GitError(f"git {command}: {text.splitlines()[0]}", hint="is the clone shallow? `git fetch --unshallow`")
+        return GitError(
+            f"git {command}: {text.splitlines()[0]}", hint="is the clone shallow? `git fetch --unshallow`"
+        )
     detail = text.splitlines()[-1] if text else "it printed no error"
-    return GitError(f"git {command} failed with exit code {status}: {detail}", hint="run the command again with GIT_TRACE=1")
+    return GitError(
+        f"git {command} failed with exit code {status}: {detail}",
+        hint="run the command again with GIT_TRACE=1",
+    )

@@ -17,7 +17,9 @@ STRATEGIES = ("each", "single", "fixed", "adaptive", "hybrid")
 CACHE_MODES = ("variable", "copy", "hardlink", "symlink")
 AFFINITIES = ("pin", "fuse", "none")
 PLACEHOLDERS = ("name", "path", "version", "platform", "args", "root", "home", "cache", "python")
-"""What `{…}` may name in a command, in `env` and in `setup`."""
+"""What `{…}` may name in a command and in `env`."""
+SETUP_PLACEHOLDERS = ("root", "cache", "python")
+"""What it may name in `setup`, which no item has a part in."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z]{3,10})\}")
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -57,7 +59,7 @@ class Platform:
     size: int
     """Items in a job, for `fixed`."""
     jobs: int
-    """Jobs at most, for `adaptive` and `hybrid`; 0 stands for the slots of the pool."""
+    """Jobs at most, for `adaptive` and `hybrid`; the slots of the pool unless the file says otherwise."""
     threshold: int
     """Items up to which `hybrid` gives each a job of its own."""
     buildkite: Buildkite | None
@@ -134,13 +136,19 @@ class Suite:
     @property
     def watched(self) -> tuple[str, ...]:
         """Patterns of the paths whose change can select an item; what `on: paths` is rendered from."""
-        return (*self.include, *self.run_all, *self.triggers, *((self.exclusions,) if self.exclusions else ()))
+        return (
+            *self.include,
+            *self.run_all,
+            *self.triggers,
+            *((self.exclusions,) if self.exclusions else ()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     key: str
-    command: tuple[str, ...]
+    command: str
+    """A line for the shell of the Buildkite agent, as it is."""
     needs: tuple[str, ...]
     label: str
 
@@ -241,15 +249,24 @@ def _config(root: Path, top: Table) -> Config:
     suites = top.named("suites", lambda name, table: _suite(name, table, names))
     pipelines = top.named("pipelines", lambda name, table: _pipeline(name, table, names))
     github = top.table("github", _github) or _github(Table({}, "github", []))
-    templates = top.text("templates")
+    templates = top.relative("templates")
     top.close()
     if not platforms:
-        top.problem("platforms", 'at least one is needed, such as [platforms.linux-amd64] with runs-on = "ubuntu-24.04"')
+        top.problem(
+            "platforms",
+            'at least one is needed, such as [platforms.linux-amd64] with runs-on = "ubuntu-24.04"',
+        )
     if not suites and not pipelines:
         top.problem("suites", "at least one suite or pipeline is needed")
     _check_workflows(top, suites)
     return Config(
-        root=root, templates=templates, pools=pools, platforms=platforms, suites=suites, pipelines=pipelines, github=github
+        root=root,
+        templates=templates,
+        pools=pools,
+        platforms=platforms,
+        suites=suites,
+        pipelines=pipelines,
+        github=github,
     )
 
 
@@ -258,7 +275,9 @@ def _check_workflows(top: Table, suites: tuple[Suite, ...]) -> None:
     for suite in suites:
         owner = owners.setdefault(suite.workflow, suite.name) if suite.workflow else suite.name
         if owner != suite.name:
-            top.problem(f"suites.{suite.name}.workflow", f"`{suite.workflow}` belongs to the suite `{owner}` already")
+            top.problem(
+                f"suites.{suite.name}.workflow", f"`{suite.workflow}` belongs to the suite `{owner}` already"
+            )
 
 
 def _pool(name: str, table: Table) -> Pool:
@@ -275,7 +294,7 @@ def _platform(name: str, table: Table, pools: tuple[Pool, ...]) -> Platform:
     pool = table.text("pool")
     if pool and pool not in known:
         table.problem("pool", f"there is no pool `{pool}`{suggestion(pool, known)}")
-    if "-" not in name:
+    if not re.fullmatch(r"[^-]+(-[^-]+)+", name):
         table.problem("", f'a platform is named system-architecture, such as "linux-amd64"; got {name!r}')
     macos = name.startswith("darwin-")
     return Platform(
@@ -305,12 +324,12 @@ def _github(table: Table) -> GitHub:
         python=table.text("python", "3.12", pattern=r"3\.\d+", expected='a Python version such as "3.12"'),
         install=table.text("install", "python -m pip install ci-tasks"),
         branches=table.texts("branches", ("main",)),
-        job_limit=table.duration("job-limit", 6 * 3600),
+        job_limit=table.duration("job-limit", 6 * 3600, least=20 * 60),
     )
 
 
 def _suite(name: str, table: Table, platforms: tuple[str, ...]) -> Suite:
-    chosen = table.texts("platforms", platforms)
+    chosen = table.texts("platforms", platforms, empty=False)
     suite = Suite(
         name=name,
         workflow=table.text(
@@ -325,14 +344,16 @@ def _suite(name: str, table: Table, platforms: tuple[str, ...]) -> Suite:
         triggers=_patterns(table, "triggers"),
         items=table.tables("items", lambda entry: _fixed_item(entry, chosen), bare="name"),
         items_from=table.command("items-from"),
-        setup=tuple(_placeholders(table, "setup", command) for command in table.commands("setup")),
+        setup=tuple(
+            _placeholders(table, "setup", words, SETUP_PLACEHOLDERS) for words in table.commands("setup")
+        ),
         command=_placeholders(table, "command", table.command("command")),
         timeout=table.duration("timeout", 600),
         home=table.text("home", pattern=_VARIABLE, expected="the name of an environment variable"),
         cache=table.table("cache", _cache),
         env=_environment(table),
         pass_env=_passed(table),
-        exclusions=table.text("exclusions"),
+        exclusions=table.relative("exclusions"),
         metadata=table.table("metadata", _metadata),
         default=table.flag("default", default=True),
     )
@@ -344,9 +365,11 @@ def _suite(name: str, table: Table, platforms: tuple[str, ...]) -> Suite:
 def _check_platforms(table: Table, chosen: tuple[str, ...], platforms: tuple[str, ...]) -> None:
     for index, platform in enumerate(chosen):
         if platform not in platforms:
-            table.problem(f"platforms[{index}]", f"there is no platform `{platform}`{suggestion(platform, platforms)}")
-    if not chosen and platforms:
-        table.problem("platforms", "an empty list runs nowhere; leave the key out for all platforms of the file")
+            table.problem(
+                f"platforms[{index}]", f"there is no platform `{platform}`{suggestion(platform, platforms)}"
+            )
+    if len(set(chosen)) < len(chosen):
+        table.problem("platforms", "a platform is listed twice")
 
 
 def _check_source(table: Table, suite: Suite) -> None:
@@ -355,7 +378,9 @@ def _check_source(table: Table, suite: Suite) -> None:
         found = f"got {' and '.join(given)}" if given else "got none of them"
         table.problem("", f"a suite needs exactly one of `include`, `items` and `items-from`; {found}")
     if suite.include and suite.triggers:
-        table.problem("triggers", "is for fixed lists (`items`, `items-from`); where items are files, use `run-all`")
+        table.problem(
+            "triggers", "is for fixed lists (`items`, `items-from`); where items are files, use `run-all`"
+        )
     if not suite.include:
         for key in ("exclude", "metadata"):
             if table.has(key):
@@ -370,16 +395,21 @@ def _fixed_item(table: Table, chosen: tuple[str, ...]) -> FixedItem:
     platforms = table.texts("platforms") if table.has("platforms") else None
     for index, platform in enumerate(platforms or ()):
         if platform not in chosen:
-            table.problem(f"platforms[{index}]", f"the suite has no platform `{platform}`{suggestion(platform, chosen)}")
-    return FixedItem(name=table.required("name"), path=table.text("path"), args=args, platforms=platforms)
+            table.problem(
+                f"platforms[{index}]", f"the suite has no platform `{platform}`{suggestion(platform, chosen)}"
+            )
+    return FixedItem(name=table.required("name"), path=table.relative("path"), args=args, platforms=platforms)
 
 
 def _patterns(table: Table, key: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
-    found = table.texts(key)
+    found = table.texts(key, empty=key != "include")
     for index, pattern in enumerate(found):
         place = f"{key}[{index}]"
         if pattern.startswith(("/", "!", "./")) or ".." in pattern.split("/"):
-            table.problem(place, f"expected a path pattern relative to {FILE}, without `./`, `..` and `!`, got {pattern!r}")
+            table.problem(
+                place,
+                f"expected a path pattern relative to {FILE}, without `./`, `..` and `!`, got {pattern!r}",
+            )
         fields = patterns.fields(pattern)
         for field in fields:
             if field not in known:
@@ -390,12 +420,14 @@ def _patterns(table: Table, key: str, known: tuple[str, ...] = ()) -> tuple[str,
     return found
 
 
-def _placeholders(table: Table, key: str, words: tuple[str, ...]) -> tuple[str, ...]:
-    for word in words:
-        for name in _PLACEHOLDER.findall(word):
-            near = suggestion(name, PLACEHOLDERS)
-            if name not in PLACEHOLDERS and near:
-                table.problem(key, f"unknown placeholder `{{{name}}}`{near}")
+def _placeholders(
+    table: Table, key: str, words: tuple[str, ...], known: tuple[str, ...] = PLACEHOLDERS
+) -> tuple[str, ...]:
+    """Report placeholders that mean nothing here; other words in braces may well be the command's own."""
+    for name in (name for word in words for name in _PLACEHOLDER.findall(word) if name not in known):
+        near = suggestion(name, known)
+        if near or name in PLACEHOLDERS:
+            table.problem(key, f"unknown placeholder `{{{name}}}`{near}")
     return words
 
 
@@ -425,7 +457,9 @@ def _cache(table: Table) -> Cache:
     if mode != "variable" and not path:
         table.problem("path", f"mode `{mode}` needs the place of the cache inside an item's home")
     if path and (path.startswith("/") or ".." in path.split("/") or PurePosixPath(path) == PurePosixPath()):
-        table.problem("path", f"expected a path inside an item's home, relative and without `..`, got {path!r}")
+        table.problem(
+            "path", f"expected a path inside an item's home, relative and without `..`, got {path!r}"
+        )
     variable = table.text("variable", pattern=_VARIABLE, expected="the name of an environment variable")
     return Cache(mode=mode, path=PurePosixPath(path) if path else None, variable=variable)
 
@@ -438,23 +472,28 @@ def _metadata(table: Table) -> Metadata:
 
 
 def _pipeline(name: str, table: Table, platforms: tuple[str, ...]) -> Pipeline:
-    chosen = table.texts("platforms", platforms)
+    chosen = table.texts("platforms", platforms, empty=False)
     _check_platforms(table, chosen, platforms)
     steps = table.tables("steps", _step)
     keys = [step.key for step in steps]
     for index, step in enumerate(steps):
         for needed in step.needs:
             if needed not in keys[:index]:
-                table.problem(f"steps[{index}].needs", f"there is no earlier step `{needed}`{suggestion(needed, keys[:index])}")
+                table.problem(
+                    f"steps[{index}].needs",
+                    f"there is no earlier step `{needed}`{suggestion(needed, keys[:index])}",
+                )
     if len(set(keys)) < len(keys):
         table.problem("steps", "two steps have the same key")
-    return Pipeline(name=name, path=table.text("path", ".buildkite/pipeline.yml"), platforms=chosen, steps=steps)
+    return Pipeline(
+        name=name, path=table.relative("path", ".buildkite/pipeline.yml"), platforms=chosen, steps=steps
+    )
 
 
 def _step(table: Table) -> Step:
     return Step(
         key=table.required("key"),
-        command=table.command("command"),
+        command=table.required("command"),
         needs=table.texts("needs"),
         label=table.text("label"),
     )

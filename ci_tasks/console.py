@@ -6,7 +6,7 @@ import codecs
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,6 +16,7 @@ from ci_tasks.report import Line, Outcome, counted, duration, size
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
     from ci_tasks.batch import Work
 
@@ -30,13 +31,17 @@ ANNOTATIONS = 10
 LINE = 8192
 """Characters after which a line without an end is cut in two."""
 
-_CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b[^\[\]]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
+_CONTROL = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b[^\[\]]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
+)
 
 
 class Console:
     """Tells a stream what happens. When nobody reads it any more, it falls silent; the batch goes on."""
 
-    def __init__(self, stream: TextIO, provider: Provider, total: int, *, colour: bool, live: bool, jobs: int) -> None:
+    def __init__(
+        self, stream: TextIO, provider: Provider, total: int, *, colour: bool, live: bool, jobs: int
+    ) -> None:
         self._stream = stream
         self._provider = provider
         self._total = total
@@ -148,7 +153,9 @@ class Console:
     def tick(self) -> None:
         """Refresh the live line; without a terminal, say what runs when nothing was said for long."""
         now = time.monotonic()
-        running = ", ".join(f"{plain(name)} ({duration(now - since)})" for name, since in self._running.values())
+        running = ", ".join(
+            f"{plain(name)} ({duration(now - since)})" for name, since in self._running.values()
+        )
         if self._live:
             bad = f", {self._bad} not passed" if self._bad else ""
             left = counted(self._total - self._done, "item")
@@ -160,7 +167,7 @@ class Console:
 class _Lines:
     """Turns chunks of any bytes into lines of text that are safe to show, up to a bound."""
 
-    def __init__(self, put: object) -> None:
+    def __init__(self, put: Callable[[str], None]) -> None:
         self._put = put
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
@@ -198,7 +205,7 @@ def plain(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def colours(stream: TextIO, environ: dict[str, str], provider: Provider) -> bool:
+def colours(stream: TextIO, environ: Mapping[str, str], provider: Provider) -> bool:
     """Tell whether to use colours: see https://no-color.org."""
     if environ.get("NO_COLOR"):
         return False
@@ -216,7 +223,7 @@ def _live(stream: TextIO) -> Live:
     return live
 
 
-def _text(text: str) -> object:
+def _text(text: str) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     return Text(text, style="dim", no_wrap=True, overflow="ellipsis")

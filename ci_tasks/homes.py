@@ -60,7 +60,9 @@ class Store:
             self.sees_reads = _sees_reads(self.folder)
         except OSError as error:
             hint = "free the path, or give the cache another user's rights back"
-            raise BatchError(f"the download cache {folder} cannot be used: {error.strerror}", hint=hint) from None
+            raise BatchError(
+                f"the download cache {folder} cannot be used: {error.strerror}", hint=hint
+            ) from None
 
     def size(self) -> int:
         return sum(entry.size for entry in entries(self.folder).values())
@@ -242,7 +244,9 @@ def allowed(environ: Mapping[str, str], pass_env: tuple[str, ...]) -> dict[str, 
 
     :param pass_env: names to pass on, `NAME?` when it may be unset, or `PREFIX_*`
     """
-    given = {name: value for name, value in environ.items() if _passes(name, ALLOWED) or _passes(name, pass_env)}
+    given = {
+        name: value for name, value in environ.items() if _passes(name, ALLOWED) or _passes(name, pass_env)
+    }
     return given | QUIET
 
 
@@ -255,7 +259,7 @@ def environment(home: Home, variable: str) -> dict[str, str]:
     return {
         "HOME": folder,
         "CFFIXED_USER_HOME": folder,
-        "TMPDIR": f"{folder}/tmp",
+        "TMPDIR": f"{folder}/tmp",  # noqa: S108  # a folder of the home
         "XDG_CONFIG_HOME": f"{folder}/.config",
         "XDG_CACHE_HOME": f"{folder}/.cache",
         "XDG_DATA_HOME": f"{folder}/.local/share",
@@ -266,7 +270,8 @@ def environment(home: Home, variable: str) -> dict[str, str]:
 
 def _passes(name: str, allowed: tuple[str, ...]) -> bool:
     return any(
-        name.startswith(entry[:-1]) if entry.endswith("*") else name == entry.removesuffix("?") for entry in allowed
+        name.startswith(entry[:-1]) if entry.endswith("*") else name == entry.removesuffix("?")
+        for entry in allowed
     )
 
 

@@ -44,8 +44,14 @@ class Finder:
 
     def __init__(self, suite: Suite, platforms: Sequence[str]) -> None:
         self._suite = suite
-        self._known = [(pattern, patterns.compiled(pattern, platforms).fullmatch) for pattern in suite.include]
-        self._any = [(pattern, patterns.compiled(pattern).fullmatch) for pattern in suite.include if "{platform}" in pattern]
+        self._known = [
+            (pattern, patterns.compiled(pattern, platforms).fullmatch) for pattern in suite.include
+        ]
+        self._any = [
+            (pattern, patterns.compiled(pattern).fullmatch)
+            for pattern in suite.include
+            if "{platform}" in pattern
+        ]
         self._excluded = patterns.Matcher(suite.exclude)
         self.matched: set[str] = set()
         """Patterns of `include` that a path has matched so far."""
@@ -107,7 +113,9 @@ def fixed(suite: Suite, run: Callable[[tuple[str, ...]], str]) -> tuple[Item, ..
     seen: set[str] = set()
     for item in found:
         if item.name in seen:
-            raise ItemsError(f"{source}: `{item.name}` is printed twice", hint="give each item a name of its own")
+            raise ItemsError(
+                f"{source}: `{item.name}` is printed twice", hint="give each item a name of its own"
+            )
         seen.add(item.name)
     return found
 
@@ -123,14 +131,22 @@ def _printed(suite: Suite, place: str, line: str) -> Item:
         value = {"name": value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         raise ItemsError(f"{place} has no `name`: {line[:80]!r}", hint=hint)
-    args, platforms, path = value.get("args", []), value.get("platforms", list(suite.platforms)), value.get("path", "")
+    args, platforms, path = (
+        value.get("args", []),
+        value.get("platforms", list(suite.platforms)),
+        value.get("path", ""),
+    )
     if isinstance(args, str):
         args = shlex.split(args)
     if not _is_texts(args) or not _is_texts(platforms) or not isinstance(path, str):
-        raise ItemsError(f"{place}: `args` and `platforms` are lists of strings, `path` is a string", hint=hint)
+        raise ItemsError(
+            f"{place}: `args` and `platforms` are lists of strings, `path` is a string", hint=hint
+        )
     unknown = sorted(set(platforms) - set(suite.platforms))
     if unknown:
-        raise ItemsError(f"{place}: the suite has no platform `{unknown[0]}`", hint=f"it has {', '.join(suite.platforms)}")
+        raise ItemsError(
+            f"{place}: the suite has no platform `{unknown[0]}`", hint=f"it has {', '.join(suite.platforms)}"
+        )
     return Item(name=value["name"], path=path, args=tuple(args), platforms=tuple(platforms))
 
 
@@ -178,7 +194,7 @@ def parsed(path: str, content: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot be parsed: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict):
-        raise ValueError("holds no table at its top level")
+        raise ValueError("holds no table at its top level")  # noqa: TRY004  # the file is wrong, not our type
     return values
 
 
@@ -191,7 +207,9 @@ def exclusions(suite: Suite, content: bytes | None) -> dict[str, list[tuple[tupl
     :raises ItemsError: when it cannot be read, or an entry has no name or no reason
     """
     place = f"suites.{suite.name}.exclusions ({suite.exclusions})"
-    hint = '{"exclusions": [{"item": "jq", "platforms": ["darwin-arm64"], "reason": "…", "issue": "https://…"}]}'
+    hint = (
+        '{"exclusions": [{"item": "jq", "platforms": ["darwin-arm64"], "reason": "…", "issue": "https://…"}]}'
+    )
     try:
         entries = parsed(suite.exclusions, content).get("exclusions")
     except ValueError as error:
@@ -215,12 +233,16 @@ def excluded(
     """Take the platforms from an item that it is excluded on."""
     left_out = []
     for platform in item.platforms:
-        reasons = [why for platforms, why in known.get(item.name, ()) if not platforms or platform in platforms]
+        reasons = [
+            why for platforms, why in known.get(item.name, ()) if not platforms or platform in platforms
+        ]
         if reasons:
             because = f"{source} excludes it: {reasons[0]}"
             left_out.append(LeftOut(name=item.name, path=item.path, platform=platform, because=because))
     gone = {out.platform for out in left_out}
-    return replace(item, platforms=tuple(name for name in item.platforms if name not in gone)), tuple(left_out)
+    return replace(item, platforms=tuple(name for name in item.platforms if name not in gone)), tuple(
+        left_out
+    )
 
 
 def _toml(text: str) -> Any:
@@ -230,7 +252,8 @@ def _toml(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415  # likewise
+    from ruamel.yaml import YAML  # noqa: PLC0415  # likewise
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -238,7 +261,12 @@ def _yaml(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-_PARSERS: Mapping[str, Callable[[str], Any]] = {".toml": _toml, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    ".toml": _toml,
+    ".json": json.loads,
+    ".yaml": _yaml,
+    ".yml": _yaml,
+}
 
 
 def _lookup(values: dict[str, Any], keys: tuple[str, ...]) -> object:

@@ -32,7 +32,9 @@ class Journal:
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644
+        )
         self.record({"journal": VERSION, **about})
 
     def __enter__(self) -> Journal:
@@ -54,7 +56,13 @@ def replace(path: Path, text: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", errors="backslashreplace", newline="", dir=path.parent, prefix=f".{path.name}-", delete=False
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="",
+        dir=path.parent,
+        prefix=f".{path.name}-",
+        delete=False,
     ) as part:
         partial = Path(part.name)
     try:

@@ -17,7 +17,9 @@ class Log:
     """Takes an item's output as it comes. A disk that is full stops the log, never the item."""
 
     def __init__(self, path: Path, *, head: int = HEAD, tail: int = TAIL) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
         self._head = head
         self._head_left = head
         self._tail_limit = tail

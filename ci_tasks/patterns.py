@@ -31,7 +31,7 @@ def compiled(pattern: str, platforms: Sequence[str] = ()) -> re.Pattern[str]:
     return re.compile("".join(out), re.DOTALL)
 
 
-def _expression(token: re.Match[str], platforms: Sequence[str]) -> str:
+def _expression(token: re.Match[str], platforms: Sequence[str]) -> str:  # noqa: PLR0911  # a table, spelt out
     text = token[0]
     if text == "**/":
         return "(?:.*/)?"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,7 +164,9 @@ def batches(config: Config, suite: Suite, chosen: Sequence[Item]) -> tuple[Batch
         groups = _groups(platform, mine, min(limit, slots))
         for number, group in enumerate(groups, start=1):
             suffix = "" if platform.strategy == "single" else f"-{number}"
-            made.append(Batch(id=f"{suite.name}-{name}{suffix}", suite=suite.name, platform=name, items=tuple(group)))
+            made.append(
+                Batch(id=f"{suite.name}-{name}{suffix}", suite=suite.name, platform=name, items=tuple(group))
+            )
     return tuple(made)
 
 
@@ -186,7 +189,7 @@ def _groups(platform: Platform, chosen: list[Item], most: int) -> list[list[Item
 def _evenly(chosen: list[Item], groups: int) -> list[list[Item]]:
     """Split into groups whose sizes differ by one at most, in order."""
     bounds = [len(chosen) * number // groups for number in range(groups + 1)] if groups else []
-    return [chosen[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [chosen[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def outputs(config: Config, plan: Plan) -> dict[str, str]:
@@ -260,7 +263,12 @@ def _suite_document(suite: SuitePlan) -> dict[str, Any]:
             for entry in suite.selected
         ],
         "left_out": [
-            {"name": out.name, "path": out.path or None, "platform": out.platform or None, "because": out.because}
+            {
+                "name": out.name,
+                "path": out.path or None,
+                "platform": out.platform or None,
+                "because": out.because,
+            }
             for out in suite.left_out
         ],
         "batches": [
@@ -288,7 +296,9 @@ def from_json(text: str, source: str) -> Plan:
     except (ValueError, KeyError, TypeError):
         raise PlanError(f"{source} is no plan", hint="`invoke ci.plan --format json` prints one") from None
     if version != VERSION:
-        raise PlanError(f"{source} is a plan of version {version!r}, this reads {VERSION}", hint="make the plan again")
+        raise PlanError(
+            f"{source} is a plan of version {version!r}, this reads {VERSION}", hint="make the plan again"
+        )
     try:
         return Plan(
             base=document["base"] or "",
@@ -300,7 +310,9 @@ def from_json(text: str, source: str) -> Plan:
             warnings=tuple(document["warnings"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"{source} is damaged: {error!r} is missing or of another kind", hint="make it again") from None
+        raise PlanError(
+            f"{source} is damaged: {error!r} is missing or of another kind", hint="make it again"
+        ) from None
 
 
 def _suite_from(document: dict[str, Any]) -> SuitePlan:
@@ -312,7 +324,10 @@ def _suite_from(document: dict[str, Any]) -> SuitePlan:
         selected=selected,
         left_out=tuple(
             LeftOut(
-                name=out["name"], path=out["path"] or "", platform=out["platform"] or "", because=out["because"]
+                name=out["name"],
+                path=out["path"] or "",
+                platform=out["platform"] or "",
+                because=out["because"],
             )
             for out in document["left_out"]
         ),
@@ -357,7 +372,9 @@ def chosen(plan: Plan, platform: str, batch: str = "") -> tuple[Batch, ...]:
 
 def of_items(made: Sequence[Batch], names: Sequence[str]) -> tuple[Batch, ...]:
     """Narrow batches to the items that are named, by name or path."""
-    kept = (replace(batch, items=tuple(item for item in batch.items if _is_named(item, names))) for batch in made)
+    kept = (
+        replace(batch, items=tuple(item for item in batch.items if _is_named(item, names))) for batch in made
+    )
     return tuple(batch for batch in kept if batch.items)
 
 
@@ -371,7 +388,12 @@ def checked(plan: Plan, names: Sequence[str], platform: str) -> Plan:
     :raises PlanError: saying which item it cannot run, and why
     """
     for name in names:
-        if any(_is_named(item, [name]) for batch in plan.batches if batch.platform == platform for item in batch.items):
+        if any(
+            _is_named(item, [name])
+            for batch in plan.batches
+            if batch.platform == platform
+            for item in batch.items
+        ):
             continue
         out = [entry for suite in plan.suites for entry in suite.left_out if _is_named(entry, [name])]
         because = next((entry.because for entry in out if entry.platform in ("", platform)), "")
@@ -405,7 +427,9 @@ def compared(plan: Plan) -> str:
     head = f"the work tree at {plan.head[:12]}" if plan.worktree else plan.head[:12]
     if not plan.base:
         return f"{head}, compared with nothing ({plan.because})"
-    return f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
+    return (
+        f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
+    )
 
 
 def nothing(plan: Plan) -> str:
@@ -428,7 +452,11 @@ def as_text(plan: Plan) -> str:
         if suite.batches:
             lines += ["  batches:"]
             lines += _columns(
-                (batch.id, _counted(len(batch.items), "item"), ", ".join(_names(item.name for item in batch.items)))
+                (
+                    batch.id,
+                    _counted(len(batch.items), "item"),
+                    ", ".join(_names(item.name for item in batch.items)),
+                )
                 for batch in suite.batches
             )
     return "\n".join(lines) + "\n"
@@ -442,7 +470,9 @@ def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def _counted(number: int, noun: str) -> str:

@@ -109,7 +109,9 @@ class Crew:
         self._restore.callback(self._selector.close)
         for descriptor in (self._wake, write_end):
             self._restore.callback(os.close, descriptor)
-        self._restore.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(write_end, warn_on_full_buffer=False))
+        self._restore.callback(
+            signal.set_wakeup_fd, signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        )
         for number in (*STOPPING, signal.SIGCHLD):
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: whoever started us wants it ignored
@@ -153,7 +155,9 @@ class Crew:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             log.write(f"cannot start {command.words[0]!r}: {reason}\n".encode("utf-8", "backslashreplace"))
             log.close()
-            self._failed.append((key, Ended(exit_code=None, failure=f"cannot start {command.words[0]!r}: {reason}")))
+            self._failed.append(
+                (key, Ended(exit_code=None, failure=f"cannot start {command.words[0]!r}: {reason}"))
+            )
             return
         finally:
             os.close(write_end)
@@ -330,9 +334,13 @@ def printed(words: Sequence[str], folder: Path, source: str) -> str:
         )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise CiTasksError(f"{source}: cannot start `{words[0]}`: {reason}", hint="is it installed?") from None
+        raise CiTasksError(
+            f"{source}: cannot start `{words[0]}`: {reason}", hint="is it installed?"
+        ) from None
     if done.returncode:
-        raise CiTasksError(f"{source} exited with {done.returncode}", hint="run it by hand in the project's root")
+        raise CiTasksError(
+            f"{source} exited with {done.returncode}", hint="run it by hand in the project's root"
+        )
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -38,10 +38,14 @@ def _github_base(environ: Environ, event: Mapping[str, Any]) -> Base | None:
     default = _default_branch(event)
     if environ.get("GITHUB_BASE_REF"):
         branch = environ["GITHUB_BASE_REF"]
-        return Base(revision=f"origin/{branch}", because=f"origin/{branch}, which the pull request wants to join")
+        return Base(
+            revision=f"origin/{branch}", because=f"origin/{branch}, which the pull request wants to join"
+        )
     if name == "merge_group":
         before = str(_at(event, "merge_group", "base_sha") or "")
-        return Base(revision=before, because=f"{before[:12]}, which the merge queue builds on", fallback=default)
+        return Base(
+            revision=before, because=f"{before[:12]}, which the merge queue builds on", fallback=default
+        )
     if name == "push":
         return _pushed(environ, event, default)
     if name in ("schedule", "workflow_dispatch"):
@@ -54,7 +58,9 @@ def _pushed(environ: Environ, event: Mapping[str, Any], default: str) -> Base | 
     if not before:
         return None
     if not NO_COMMIT.fullmatch(before):
-        return Base(revision=before, because=f"{before[:12]}, where the branch was before this push", fallback=default)
+        return Base(
+            revision=before, because=f"{before[:12]}, where the branch was before this push", fallback=default
+        )
     if not default or default == f"origin/{environ.get('GITHUB_REF_NAME', '')}":
         return Base(revision="", because="nothing: this is the first push of the default branch")
     return Base(revision=default, because=f"{default}, since the branch is new")
@@ -76,11 +82,17 @@ def _buildkite_base(environ: Environ, _event: Mapping[str, Any]) -> Base | None:
     """See https://buildkite.com/docs/pipelines/configure/environment-variables."""
     branch = environ.get("BUILDKITE_PULL_REQUEST_BASE_BRANCH", "")
     if branch:
-        return Base(revision=f"origin/{branch}", because=f"origin/{branch}, which the pull request wants to join")
+        return Base(
+            revision=f"origin/{branch}", because=f"origin/{branch}, which the pull request wants to join"
+        )
     branch = environ.get("BUILDKITE_PIPELINE_DEFAULT_BRANCH", "")
     if branch and branch != environ.get("BUILDKITE_BRANCH"):
         return Base(revision=f"origin/{branch}", because=f"origin/{branch}, the pipeline's default branch")
-    return Base(revision="HEAD^", because="the first parent, since this is the default branch") if branch else None
+    return (
+        Base(revision="HEAD^", because="the first parent, since this is the default branch")
+        if branch
+        else None
+    )
 
 
 def _github_inert(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,7})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?", re.ASCII)
 _SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 _ABSENT = object()
 
@@ -43,7 +44,8 @@ class Table:
         self._problems.append(f"{self.at(key)}: {text}")
 
     def at(self, key: str) -> str:
-        shown = key if re.fullmatch(r"[\w.\[\]-]+", key, re.ASCII) else f'"{key}"'
+        """Return the path of a key from the top of the file; of this table itself for an empty one."""
+        shown = key if re.fullmatch(r"[\w.\[\]-]*", key, re.ASCII) else f'"{key}"'
         return ".".join(part for part in (self._path, shown) if part)
 
     def has(self, key: str) -> bool:
@@ -80,6 +82,13 @@ class Table:
             self.problem(key, f"is required: {expected}")
         return self.text(key, expected=expected)
 
+    def relative(self, key: str, default: str = "") -> str:
+        """Return a path below the project's root, `/` between folders."""
+        value = self.text(key, default)
+        if value.startswith("/") or ".." in value.split("/"):
+            self.problem(key, f"expected a path below the folder of the file, without `..`, got {value!r}")
+        return value
+
     def flag(self, key: str, *, default: bool = False) -> bool:
         value = self._get(key, bool, "true or false")
         return default if value is _ABSENT else bool(value)
@@ -94,7 +103,9 @@ class Table:
         return int(value)
 
     def number(self, key: str) -> float | None:
-        value = self._get(key, (int, float), "a number")
+        value = self._get(key, (int, float), "a number that is not negative")
+        if value is not _ABSENT and not 0 <= value < math.inf:
+            self.problem(key, f"expected a number that is not negative, got {value}")
         return None if value is _ABSENT else float(value)
 
     def choice(self, key: str, options: Sequence[str], default: str) -> str:
@@ -107,7 +118,8 @@ class Table:
             return default
         return str(value)
 
-    def duration(self, key: str, default: float) -> float:
+    def duration(self, key: str, default: float, *, least: float = 0) -> float:
+        """Return seconds."""
         expected = 'a duration such as "90s", "10m" or "1h30m"'
         value = self._get(key, str, expected)
         if value is _ABSENT:
@@ -116,12 +128,24 @@ class Table:
         if not length:
             self.problem(key, f"expected {expected}, longer than nothing, got {value!r}")
             return default
+        if length < least:
+            self.problem(key, f"expected at least {least:.0f}s, got {value!r}")
         return length
 
-    def texts(self, key: str, default: tuple[str, ...] = (), *, expected: str = "a list of strings") -> tuple[str, ...]:
+    def texts(
+        self,
+        key: str,
+        default: tuple[str, ...] = (),
+        *,
+        expected: str = "a list of strings",
+        empty: bool = True,
+    ) -> tuple[str, ...]:
+        """Return a list of strings; one without entries is a mistake unless it may be `empty`."""
         value = self._get(key, list, expected)
         if value is _ABSENT:
             return default
+        if not value and not empty:
+            self.problem(key, "an empty list means nothing would ever run; leave the key out instead")
         for index, entry in enumerate(value):
             if not isinstance(entry, str) or not entry:
                 self.problem(f"{key}[{index}]", f"expected a string, got {_described(entry)}")
@@ -154,21 +178,27 @@ class Table:
         return tuple(self._words(f"{key}[{index}]", entry) for index, entry in enumerate(value))
 
     def _words(self, key: str, value: object) -> tuple[str, ...]:
-        if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        if isinstance(value, list) and value and value[0] and all(isinstance(word, str) for word in value):
             return tuple(value)
         if not isinstance(value, str) or not value.strip():
-            self.problem(key, f"expected a command, as a string or a list of strings, got {_described(value)}")
+            self.problem(
+                key, f"expected a command, as a string or a list of strings, got {_described(value)}"
+            )
             return ()
         try:
             words = shlex.split(value)
+            unquoted = shlex.split(value, posix=False)
         except ValueError as error:
             self.problem(key, f"cannot be split into words: {str(error).lower()}")
             return ()
-        if not words:
-            self.problem(key, "expected a command, got only a comment or white space")
-        for word in words:
+        if not words or not words[0]:
+            self.problem(key, f"expected a command, got {value!r}")
+        for word in unquoted:
             if word in _SHELL_WORDS:
-                self.problem(key, f"no shell reads this, so `{word}` means nothing here; write a script, or [\"sh\", \"-c\", …]")
+                self.problem(
+                    key,
+                    f'no shell reads this, so `{word}` means nothing here; write a script, or ["sh", "-c", …]',
+                )
         return tuple(words)
 
     def table(self, key: str, read: Callable[[Table], T]) -> T | None:
@@ -204,7 +234,9 @@ class Table:
             elif isinstance(entry, dict):
                 found.append(self._nested(place, entry, read))
             else:
-                self.problem(place, f"expected {'a string or ' if bare else ''}a table, got {_described(entry)}")
+                self.problem(
+                    place, f"expected {'a string or ' if bare else ''}a table, got {_described(entry)}"
+                )
         return tuple(found)
 
     def _nested(self, key: str, values: dict[str, Any], read: Callable[[Table], T]) -> T:
@@ -215,6 +247,15 @@ class Table:
 
 
 def _described(value: object) -> str:
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a table"}
+    kinds = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
     shown = repr(value)
-    return f"{kinds.get(type(value), type(value).__name__)} ({shown if len(shown) <= 40 else shown[:37] + '…'})"  # noqa: PLR2004
+    return (
+        f"{kinds.get(type(value), type(value).__name__)} ({shown if len(shown) <= 40 else shown[:37] + '…'})"  # noqa: PLR2004
+    )

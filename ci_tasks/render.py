@@ -67,14 +67,17 @@ def github(config: Config, suite: Suite, prefix: str) -> Rendered:
     _check(config, suite)
     model = workflow(config, suite, prefix)
     template = TEMPLATES["github"]
-    environment = templates(config)
-    text = environment.get_template(template).render(
+    text = _text(
+        templates(config),
+        template,
         header=HEADER.format(prefix=prefix, file=FILE),
         workflow=model,
         versions={f"{action}@{commit}": version for action, (commit, version) in ACTIONS.items()},
     )
     _compare(model, _read_back(text, template), template, exact=not config.templates)
-    warning = () if suite.command else (f"suites.{suite.name} has no `command`: its jobs will stop with an error",)
+    warning = (
+        () if suite.command else (f"suites.{suite.name} has no `command`: its jobs will stop with an error",)
+    )
     return Rendered(path=suite.workflow, text=text, warnings=warning)
 
 
@@ -117,7 +120,11 @@ def _triggers(config: Config, suite: Suite) -> Model:
     watched = [glob(pattern) for pattern in dict.fromkeys(suite.watched)]
     if suite.fixed and not (suite.triggers or suite.run_all):
         watched = []
-    paths = [*watched, *(f"!{glob(pattern)}" for pattern in suite.exclude), suite.workflow, FILE] if watched else []
+    paths = (
+        [*watched, *(f"!{glob(pattern)}" for pattern in suite.exclude), suite.workflow, FILE]
+        if watched
+        else []
+    )
     filtered = {"paths": list(dict.fromkeys(paths))} if paths else {}
     return {
         "pull_request": filtered or None,
@@ -129,7 +136,9 @@ def _triggers(config: Config, suite: Suite) -> Model:
 def _uses(action: str, title: str, **values: object) -> Model:
     commit, _ = ACTIONS[action]
     step: Model = {"name": title, "uses": f"{action}@{commit}"}
-    return {**step, "with": {key.replace("_", "-"): value for key, value in values.items()}} if values else step
+    return (
+        {**step, "with": {key.replace("_", "-"): value for key, value in values.items()}} if values else step
+    )
 
 
 def _prepared(config: GitHub, *, history: bool) -> list[Model]:
@@ -181,7 +190,9 @@ def _single_job(config: Config, suite: Suite, prefix: str, platform: Platform, *
     }
 
 
-def _matrix_job(config: Config, suite: Suite, prefix: str, platforms: Sequence[Platform], system: str) -> Model:
+def _matrix_job(
+    config: Config, suite: Suite, prefix: str, platforms: Sequence[Platform], system: str
+) -> Model:
     title = {"linux": "Linux", "macos": "macOS"}[system]
     slots = [config.pool(platform.pool).slots for platform in platforms if platform.pool]
     guard = f"needs.{DETECT}.outputs.has_{system} == 'true'"
@@ -216,13 +227,20 @@ def _batch_job(config: Config, name: str, guard: str, runs_on: str | list[str]) 
     }
 
 
-def _batch_steps(config: Config, suite: Suite, command: str, variables: Mapping[str, str], name: str) -> list[Model]:
+def _batch_steps(
+    config: Config, suite: Suite, command: str, variables: Mapping[str, str], name: str
+) -> list[Model]:
     """Return the steps of a job that runs a batch; `run` is one line that a cancel reaches, without a shell between."""
     limit = max(int(config.github.job_limit // 60) - REPORT_MINUTES, 1)
     variables = {**variables, **_passed(suite)}
     return [
         *_prepared(config.github, history=False),
-        _uses("actions/download-artifact", "Fetch the plan", name=f"{suite.name}-plan", path=str(Path(PLAN).parent)),
+        _uses(
+            "actions/download-artifact",
+            "Fetch the plan",
+            name=f"{suite.name}-plan",
+            path=str(Path(PLAN).parent),
+        ),
         {
             "name": "Run the batch",
             "timeout-minutes": limit,
@@ -247,8 +265,19 @@ def _passed(suite: Suite) -> dict[str, str]:
     """Give the step the variables that the suite passes on: GitHub's own token, or secrets of the same names."""
     names = [name.removesuffix("?") for name in suite.pass_env if not name.endswith("*")]
     return {
-        name: "${{ github.token }}" if name == "GITHUB_TOKEN" else f"${{{{ secrets.{name} }}}}" for name in names
+        name: "${{ github.token }}" if name == "GITHUB_TOKEN" else f"${{{{ secrets.{name} }}}}"
+        for name in names
     }
+
+
+def _text(environment: Environment, template: str, **context: object) -> str:
+    from jinja2 import TemplateError, TemplateSyntaxError  # noqa: PLC0415  # 0.05 s
+
+    try:
+        return environment.get_template(template).render(**context)
+    except TemplateError as error:
+        place = f"{error.name}, line {error.lineno}" if isinstance(error, TemplateSyntaxError) else template
+        raise RenderError(f"{place}: {error}", hint="is it one of the project's own templates?") from None
 
 
 def templates(config: Config) -> Environment:
@@ -258,6 +287,10 @@ def templates(config: Config) -> Environment:
     folders = [shipped()]
     if config.templates:
         folders.insert(0, config.root / config.templates)
+        if not folders[0].is_dir():
+            raise RenderError(
+                f"templates: there is no folder {folders[0]}", hint=f"make it, or correct {FILE}"
+            )
     environment = Environment(
         loader=FileSystemLoader(folders),
         undefined=StrictUndefined,
@@ -305,12 +338,15 @@ def _escaped(letter: str) -> str:
 
 
 def _read_back(text: str, template: str) -> object:
-    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415  # 0.03 s
+    from ruamel.yaml import YAML  # noqa: PLC0415  # 0.03 s
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise RenderError(f"{template} renders text that is not YAML: {error}", hint="is it the project's own?") from None
+        raise RenderError(
+            f"{template} renders text that is not YAML: {error}", hint="is it the project's own?"
+        ) from None
 
 
 def _compare(wanted: object, found: object, template: str, *, exact: bool) -> None:
@@ -359,4 +395,6 @@ def difference(old: str, rendered: Rendered) -> str:
         fromfile=rendered.path,
         tofile=f"{rendered.path} (rendered)",
     )
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+    return "".join(
+        line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines
+    )

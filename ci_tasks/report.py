@@ -103,7 +103,9 @@ def again(outcome: Outcome, platform: str, prefix: str) -> str:
     return shlex.join([*words, "--keep-homes"])
 
 
-def summary(report: Report, tail: Callable[[Outcome], Iterable[str]], prefix: str, out: str) -> tuple[Line, ...]:
+def summary(
+    report: Report, tail: Callable[[Outcome], Iterable[str]], prefix: str, out: str
+) -> tuple[Line, ...]:
     """Return what a person reads at the end: the failures, each with its log and its command, then the totals.
 
     :param tail: gives the last lines of an item's log
@@ -111,13 +113,17 @@ def summary(report: Report, tail: Callable[[Outcome], Iterable[str]], prefix: st
     :param out: the folder of the report, for paths
     """
     bad = [outcome for outcome in report.outcomes if outcome.status not in ("passed", "not-run")]
-    lines = [line for outcome in bad for line in _failure(outcome, tail(outcome), report.platform, prefix, out)]
+    lines = [
+        line for outcome in bad for line in _failure(outcome, tail(outcome), report.platform, prefix, out)
+    ]
     lines += _not_run(report.of("not-run"))
     lines += [Line(text=f"warning: {warning}", style="bad") for warning in report.warnings]
     style = "good" if report.exit_code == errors.PASSED else "bad"
     took = duration(report.seconds)
     total = len(report.outcomes)
-    lines.append(Line(text=f"{counted(total, 'item')} on {report.platform} in {took}: {counts(report)}", style=style))
+    lines.append(
+        Line(text=f"{counted(total, 'item')} on {report.platform} in {took}: {counts(report)}", style=style)
+    )
     lines.append(Line(text=f"cache: {_cache(report)}", style="quiet"))
     lines.append(Line(text=f"report: {out}/report.json", style="quiet"))
     return tuple(lines)
@@ -146,7 +152,9 @@ def _not_run(outcomes: Sequence[Outcome]) -> list[Line]:
 
 def _cache(report: Report) -> str:
     added = sum(outcome.cache_bytes_added or 0 for outcome in report.outcomes)
-    known = [outcome.cache_bytes_reused for outcome in report.outcomes if outcome.cache_bytes_reused is not None]
+    known = [
+        outcome.cache_bytes_reused for outcome in report.outcomes if outcome.cache_bytes_reused is not None
+    ]
     reused = f"{size(sum(known))} reused" if known or not report.outcomes else "reuse cannot be told here"
     return f"{size(report.cache.bytes_after)} ({report.cache.mode}), {size(added)} added, {reused}"
 

@@ -59,10 +59,16 @@ def of_files(
     strange = [out.platform for out in left_out if out.platform and out.platform not in known]
     if strange:
         shown = ", ".join(sorted(set(strange)))
-        warnings.append(f"suites.{suite.name}: {len(strange)} left out for platforms that ci.toml does not have: {shown}")
+        warnings.append(
+            f"suites.{suite.name}: {len(strange)} left out for platforms that ci.toml does not have: {shown}"
+        )
     left_out += _deleted(suite, known, changes)
     return Selection(
-        suite=suite.name, selected=tuple(selected), left_out=tuple(left_out), total=total, warnings=tuple(warnings)
+        suite=suite.name,
+        selected=tuple(selected),
+        left_out=tuple(left_out),
+        total=total,
+        warnings=tuple(warnings),
     )
 
 
@@ -100,4 +106,3 @@ def _deleted(suite: Suite, platforms: tuple[str, ...], changes: Changes) -> list
         for found in gone
         if isinstance(found, Item)
     ]
-

@@ -73,7 +73,9 @@ def _translated(body: Callable[P, None]) -> Callable[P, None]:
 
 
 def _complain(message: str, hint: str) -> None:
-    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    red, plain = (
+        ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    )
     print(f"{red}error:{plain} {_visible(message)}", file=sys.stderr)
     if hint:
         print(f"\nhint: {_visible(hint)}", file=sys.stderr)
@@ -139,7 +141,9 @@ def plan(
     auto_shortflags=False,
 )
 @_translated
-def render(_context: Context, check: bool = False, suite: Sequence[str] | None = None, target: str = "github") -> None:
+def render(
+    _context: Context, check: bool = False, suite: Sequence[str] | None = None, target: str = "github"
+) -> None:
     """Write the pipelines, or check that they are up to date."""
     from ci_tasks import journal  # noqa: PLC0415  # `invoke --list` does without
     from ci_tasks import render as rendering  # noqa: PLC0415
@@ -149,7 +153,9 @@ def render(_context: Context, check: bool = False, suite: Sequence[str] | None =
     config = _config()
     chosen = [entry for entry in _suites(config, suite or (), every=True) if entry.workflow]
     if not chosen:
-        raise errors.ConfigError("no suite has a `workflow`", hint='add workflow = ".github/workflows/NAME.yml"')
+        raise errors.ConfigError(
+            "no suite has a `workflow`", hint='add workflow = ".github/workflows/NAME.yml"'
+        )
     files = [rendering.github(config, entry, _prefix("render")) for entry in chosen]
     old = {rendered.path: _present(config.root / rendered.path) for rendered in files}
     foreign = [path for path, text in old.items() if text and not rendering.is_ours(text)]
@@ -222,7 +228,9 @@ def run_batch(
     if plan:
         made = planning.from_json(_read(Path(plan)), plan)
     else:
-        made = _planned(config, suite or (), base, "", everything=all or bool(item), items=item or (), platform=platform)
+        made = _planned(
+            config, suite or (), base, "", everything=all or bool(item), items=item or (), platform=platform
+        )
     chosen = planning.chosen(made, platform, batch)
     if item:
         chosen = planning.of_items(chosen, item)
@@ -243,7 +251,7 @@ def run_batch(
         platform=platform,
         out=folder,
         environ=dict(os.environ),
-        host=_host(platform, provider),
+        host=_host(provider),
         base=made.base,
         head=made.head,
         jobs=jobs,
@@ -265,7 +273,11 @@ def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) 
         audience.close()
     shown = console.shortened(options.out)
     audience.say("")
-    audience.show(report.summary(done, lambda outcome: console.tail_of(options.out, outcome), _prefix("run-batch"), shown))
+    audience.show(
+        report.summary(
+            done, lambda outcome: console.tail_of(options.out, outcome), _prefix("run-batch"), shown
+        )
+    )
     print(options.out / "report.json")
     if done.exit_code:
         raise Exit(code=done.exit_code)
@@ -304,7 +316,8 @@ def _planned(
     for suite in suites:
         if platform and platform not in suite.platforms:
             raise errors.CiTasksError(
-                f"the suite `{suite.name}` does not run on {platform}", hint=f"it runs on {', '.join(suite.platforms)}"
+                f"the suite `{suite.name}` does not run on {platform}",
+                hint=f"it runs on {', '.join(suite.platforms)}",
             )
     repository = changes.Repository(config.root)
     made = planning.of(
@@ -388,10 +401,16 @@ def _platform(config: Config, arch: str) -> str:
     if arch != "host":
         return config.platform(arch).name
     here = _here()
-    fitting = [entry.name for entry in config.platforms if (entry.system, entry.architecture) == tuple(here.split("-"))]
+    fitting = [
+        entry.name
+        for entry in config.platforms
+        if (entry.system, entry.architecture) == tuple(here.split("-"))
+    ]
     if not fitting:
         known = ", ".join(entry.name for entry in config.platforms)
-        raise errors.BatchError(f"this machine is {here}, which ci.toml does not have", hint=f"it has {known}")
+        raise errors.BatchError(
+            f"this machine is {here}, which ci.toml does not have", hint=f"it has {known}"
+        )
     return here if here in fitting else fitting[0]
 
 
@@ -410,7 +429,7 @@ def _check_host(platform: str, *, insist: bool) -> None:
         )
 
 
-def _host(platform: str, provider: Provider) -> Host:
+def _host(provider: Provider) -> Host:
     from ci_tasks.report import Host  # noqa: PLC0415  # `invoke --list` does without
 
     return Host(

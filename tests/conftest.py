@@ -16,7 +16,16 @@ import pytest
 HOST = {"x86_64": "amd64", "aarch64": "arm64"}
 PLATFORM = f"{os.uname().sysname.lower()}-{HOST.get(os.uname().machine, os.uname().machine)}"
 OTHER = "darwin-arm64" if PLATFORM != "darwin-arm64" else "linux-amd64"
-KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT", "PIP_INDEX_URL", "NODE_EXTRA_CA_CERTS")
+KEPT = (
+    "PATH",
+    "LANG",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "NODE_EXTRA_CA_CERTS",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +53,12 @@ class Project:
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=self.root, env=dict(self.environ), capture_output=True, text=True, check=False
+            ["git", *arguments],
+            cwd=self.root,
+            env=dict(self.environ),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -70,7 +84,9 @@ class Project:
             timeout=120,
         )
         return Result(
-            code=done.returncode, out=done.stdout.decode("utf-8", "replace"), err=done.stderr.decode("utf-8", "replace")
+            code=done.returncode,
+            out=done.stdout.decode("utf-8", "replace"),
+            err=done.stderr.decode("utf-8", "replace"),
         )
 
     def report(self, result: Result) -> Any:
@@ -89,7 +105,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     temporary.mkdir()
     settings = home / ".gitconfig"
     settings.write_text(
-        "[user]\n name = Test\n email = test@example.org\n[init]\n defaultBranch = main\n[protocol \"file\"]\n allow = always\n",
+        '[user]\n name = Test\n email = test@example.org\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n',
         encoding="utf-8",
     )
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -115,7 +131,11 @@ def project(tmp_path: Path, environ: dict[str, str]) -> Project:
 
 
 def toml(
-    command: str | Sequence[str] = "true", *, items: Sequence[str] = ("one", "two"), more: str = "", top: str = ""
+    command: str | Sequence[str] = "true",
+    *,
+    items: Sequence[str] = ("one", "two"),
+    more: str = "",
+    top: str = "",
 ) -> str:
     """Return a `ci.toml` with one suite of fixed items for this machine and one more platform."""
     return f"""

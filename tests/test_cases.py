@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import Project
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 FAMILIES = ("alpine", "arch", "debian", "rhel", "suse")
 PLATFORMS = ("linux-amd64", "darwin-arm64", "darwin-amd64", *(f"linux-{family}-amd64" for family in FAMILIES))
 
-CONFIG = "\n".join(f'[platforms.{name}]\nruns-on = "x"' for name in PLATFORMS) + """
+CONFIG = (
+    "\n".join(f'[platforms.{name}]\nruns-on = "x"' for name in PLATFORMS)
+    + """
 [suites.recipes]
 include = ["recipes/**/*.toml", "internal/recipe/recipes/**/*.toml"]
 command = "true {path}"
@@ -26,14 +27,17 @@ except = "metadata.unsupported_platforms"
 include = ["testdata/golden/plans/**/{name}/v{version}-{platform}.json"]
 command = "true {path}"
 """
+)
 
 
 def content(path: str, metadata: dict[str, Any]) -> str:
     fields = metadata.get(path)
     if fields is None:
         return f"# {path}\n"
-    comment = "# supported_os = [\"plan9\"]\n"  # what a grep would take for the field
-    return comment + "[metadata]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
+    comment = '# supported_os = ["plan9"]\n'  # what a grep would take for the field
+    return (
+        comment + "[metadata]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
+    )
 
 
 def built(project: Project, case: dict[str, Any]) -> tuple[str, str]:
@@ -64,7 +68,9 @@ def test_a_real_change_is_planned_right(path: Path, project: Project) -> None:
     assert result.code == 0, result.err
     recipes, golden = result.json()["suites"]
     expected = case["expected"]
-    selected = {item["path"] for item in recipes["items"]} | {out["path"] for out in recipes["left_out"] if out["because"] != "deleted"}
+    selected = {item["path"] for item in recipes["items"]} | {
+        out["path"] for out in recipes["left_out"] if out["because"] != "deleted"
+    }
     assert sorted(selected) == sorted(expected["recipes"])
     for platform in ("linux-amd64", "darwin-arm64"):
         names = [item["name"] for item in recipes["items"] if platform in item["platforms"]]

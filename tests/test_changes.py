@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import RECIPES, Project
 
 from ci_tasks.changes import Base, Changes, Repository, between
 from ci_tasks.errors import GitError
-from conftest import RECIPES, Project
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,9 @@ def default(project: Project, head: str = "") -> Changes:
 
 
 def test_every_kind_of_change_is_seen(project: Project) -> None:
-    base = project.commit({"kept": "1", "gone": "1", "modified": "1", "moved/x": "a\nb\nc\n", "link": "1", "mode": "1"})
+    base = project.commit(
+        {"kept": "1", "gone": "1", "modified": "1", "moved/x": "a\nb\nc\n", "link": "1", "mode": "1"}
+    )
     for name in ("gone", "link"):
         (project.root / name).unlink()
     (project.root / "link").symlink_to("kept")
@@ -53,7 +55,18 @@ def test_every_kind_of_change_is_seen(project: Project) -> None:
 
 def test_names_of_any_bytes_are_kept(project: Project) -> None:
     base = project.commit()
-    names = [b"a\xff.txt", b":colon", b"new\nline", b"tab\t", b'quote"', b"space ", b"*", b"back\\slash", "\u00e9".encode(), "e\u0301".encode()]
+    names = [
+        b"a\xff.txt",
+        b":colon",
+        b"new\nline",
+        b"tab\t",
+        b'quote"',
+        b"space ",
+        b"*",
+        b"back\\slash",
+        "\u00e9".encode(),
+        "e\u0301".encode(),
+    ]
     for name in names:
         Path(os.fsdecode(os.path.join(os.fsencode(project.root), name))).write_text("x", encoding="utf-8")  # noqa: PTH118
     worktree = changed(project, base)
@@ -72,7 +85,9 @@ def test_only_the_branch_counts_not_what_its_base_did_meanwhile(project: Project
 
 
 def test_without_a_head_the_work_tree_counts(project: Project) -> None:
-    base = project.commit({"committed": "1", "staged": "1", "edited": "1", "gone": "1", ".gitignore": "ignored\n"})
+    base = project.commit(
+        {"committed": "1", "staged": "1", "edited": "1", "gone": "1", ".gitignore": "ignored\n"}
+    )
     project.write({"staged": "2", "untracked": "1", "ignored": "1", "edited": "2"})
     project.git("add", "staged")
     (project.root / "gone").unlink()
@@ -90,7 +105,11 @@ def test_contents_are_read_at_the_head_not_from_the_work_tree(project: Project) 
     project.write({"one": "in the work tree"})
     repository = Repository(project.root)
     files = repository.files(head)
-    assert repository.read(["three", "one", "two"], files) == {"three": b"no end", "one": b"at head", "two": b""}
+    assert repository.read(["three", "one", "two"], files) == {
+        "three": b"no end",
+        "one": b"at head",
+        "two": b"",
+    }
     assert repository.read(["one", "absent"], repository.files()) == {"one": b"in the work tree"}
 
 
@@ -104,7 +123,9 @@ def test_a_project_in_a_folder_of_the_repository_sees_its_own_files(project: Pro
 
 def test_the_base_is_the_remotes_default_branch(project: Project, tmp_path: Path) -> None:
     project.commit({"a": "1"})
-    subprocess.run(["git", "clone", "--quiet", project.root, tmp_path / "clone"], check=True, env=dict(project.environ))
+    subprocess.run(
+        ["git", "clone", "--quiet", project.root, tmp_path / "clone"], check=True, env=dict(project.environ)
+    )
     clone = Project(root=tmp_path / "clone", environ=project.environ)
     clone.commit({"b": "1"})
     found = default(clone, "HEAD")
@@ -136,12 +157,16 @@ def test_a_base_that_a_force_push_took_away_is_replaced_aloud(project: Project) 
     project.commit({"a": "1"})
     project.git("branch", "stable")
     head = project.commit({"b": "1"})
-    found = between(Repository(project.root), Base(revision="1" * 40, because="push", fallback="stable"), head)
+    found = between(
+        Repository(project.root), Base(revision="1" * 40, because="push", fallback="stable"), head
+    )
     assert [change.path for change in found.files] == ["b"]
     assert found.because == "stable, since 111111111111 is not in this clone (a force-push?)"
 
 
-@pytest.mark.parametrize("revision", ["--output=stolen", "-O/etc/passwd", "--help", "nowhere", "HEAD:ci.toml", "a\0b"])
+@pytest.mark.parametrize(
+    "revision", ["--output=stolen", "-O/etc/passwd", "--help", "nowhere", "HEAD:ci.toml", "a\0b"]
+)
 def test_a_bad_revision_is_an_error_and_never_an_option(project: Project, revision: str) -> None:
     project.commit({"a": "1"})
     with pytest.raises(GitError, match="revision") as caught:
@@ -170,7 +195,9 @@ def shallow(project: Project, tmp_path: Path) -> Project:
     project.commit({"a": "2"})
     source = f"file://{project.root}"
     subprocess.run(
-        ["git", "clone", "--quiet", "--depth=1", source, tmp_path / "clone"], check=True, env=dict(project.environ)
+        ["git", "clone", "--quiet", "--depth=1", source, tmp_path / "clone"],
+        check=True,
+        env=dict(project.environ),
     )
     clone = Project(root=tmp_path / "clone", environ=project.environ)
     clone.git("fetch", "--quiet", "--depth=1", "origin", "old:refs/remotes/origin/old")
@@ -179,7 +206,7 @@ def shallow(project: Project, tmp_path: Path) -> Project:
 
 def test_a_shallow_clone_without_a_merge_base_is_an_error(project: Project, tmp_path: Path) -> None:
     clone = shallow(project, tmp_path)
-    with pytest.raises(GitError, match="no merge base between .* this clone is shallow") as caught:
+    with pytest.raises(GitError, match=r"no merge base between .* this clone is shallow") as caught:
         changed(clone, "origin/old", "HEAD")
     assert "fetch-depth: 0" in caught.value.hint
     with pytest.raises(GitError, match="does not know the revision") as caught:
@@ -215,7 +242,11 @@ def test_another_users_repository_is_refused_with_gits_remedy(project: Project) 
 def test_variables_of_a_git_hook_do_not_lead_elsewhere(project: Project, tmp_path: Path) -> None:
     project.commit({"ci.toml": RECIPES})
     project.commit({"recipes/a.toml": "[metadata]\n"})
-    elsewhere = {"GIT_DIR": str(tmp_path / "no"), "GIT_INDEX_FILE": str(tmp_path / "no"), "GIT_WORK_TREE": "/"}
+    elsewhere = {
+        "GIT_DIR": str(tmp_path / "no"),
+        "GIT_INDEX_FILE": str(tmp_path / "no"),
+        "GIT_WORK_TREE": "/",
+    }
     result = project.invoke("ci.plan", "--format", "json", environ=elsewhere)
     assert result.code == 0, result.err
     assert [item["name"] for item in result.json()["suites"][0]["items"]] == ["a"]
@@ -223,7 +254,9 @@ def test_variables_of_a_git_hook_do_not_lead_elsewhere(project: Project, tmp_pat
 
 def stub(project: Project, folder: Path, body: str) -> dict[str, str]:
     """Put an executable called git first on PATH: it is the real one but for what `body` does."""
-    real = subprocess.run(["sh", "-c", "command -v git"], check=True, capture_output=True, text=True).stdout.strip()
+    real = subprocess.run(
+        ["sh", "-c", "command -v git"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     folder.mkdir()
     path = folder / "git"
     path.write_text(f'#!/bin/sh\ncase "$*" in *diff*) {body};; esac\nexec {real} "$@"\n', encoding="utf-8")
@@ -241,7 +274,9 @@ def stub(project: Project, folder: Path, body: str) -> dict[str, str]:
         ("printf 'nonsense\\0recipes/a\\0'; exit 0", "cannot be read"),
     ],
 )
-def test_a_git_that_fails_half_way_is_an_error(project: Project, tmp_path: Path, body: str, message: str) -> None:
+def test_a_git_that_fails_half_way_is_an_error(
+    project: Project, tmp_path: Path, body: str, message: str
+) -> None:
     project.commit({"ci.toml": RECIPES, "recipes/a.toml": "[metadata]\n"})
     result = project.invoke("ci.plan", environ=stub(project, tmp_path / "bin", body))
     assert result.code == 2

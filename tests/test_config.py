@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
+from conftest import Project, toml
 
 from ci_tasks import config
 from ci_tasks.errors import ConfigError
-from conftest import Project, toml
 
 DATA = Path(__file__).parent / "data"
 
@@ -55,11 +55,17 @@ def test_the_buildkite_half_is_read_as_written() -> None:
 
 MISTAKES = [
     ('comand = "true"', "suites.suite.comand: unknown key; did you mean `command`?"),
-    ('timeout = "ten"', "suites.suite.timeout: expected a duration such as \"90s\", \"10m\" or \"1h30m\", longer than nothing, got 'ten'"),
+    (
+        'timeout = "ten"',
+        'suites.suite.timeout: expected a duration such as "90s", "10m" or "1h30m", longer than nothing, got \'ten\'',
+    ),
     ('timeout = "0s"', "longer than nothing, got '0s'"),
     ("timeout = 600", "suites.suite.timeout: expected a duration"),
-    ('platforms = ["linux-amd46"]', "suites.suite.platforms[0]: there is no platform `linux-amd46`; did you mean"),
-    ("platforms = []", "an empty list runs nowhere"),
+    (
+        'platforms = ["linux-amd46"]',
+        "suites.suite.platforms[0]: there is no platform `linux-amd46`; did you mean",
+    ),
+    ("platforms = []", "an empty list means nothing would ever run"),
     ('include = ["a/**"]', "needs exactly one of `include`, `items` and `items-from`; got include and items"),
     ('exclude = ["a/**"]', "suites.suite.exclude: belongs to `include`"),
     ('cache = { mode = "copie" }', "suites.suite.cache.mode: expected one of `variable`, `copy`"),
@@ -75,8 +81,14 @@ MISTAKES = [
     ('run-all = ["/abs/**"]', "suites.suite.run-all[0]: expected a path pattern relative to ci.toml"),
     ('triggers = ["a/{name}"]', "no placeholders here, got `{name}`"),
     ('workflow = "ci.yml"', "expected a file directly in .github/workflows/"),
+    ('setup = ["echo {name}"]', "suites.suite.setup: unknown placeholder `{name}`"),
+    ("platforms = [1]", "suites.suite.platforms[0]: expected a string, got a number (1)"),
+    ('exclusions = "../x.json"', "suites.suite.exclusions: expected a path below the folder of the file"),
+    (f'timeout = "1{"0" * 5000}s"', "suites.suite.timeout: expected a duration"),
+    ('setup = [""]', "suites.suite.setup[0]: expected a command"),
+    ('setup = [["", "x"]]', "suites.suite.setup[0]: expected a command"),
     ("default = 1", "suites.suite.default: expected true or false, got a number (1)"),
-    ("setup = [\"\"]", "suites.suite.setup[0]: expected a command"),
+    ('setup = [""]', "suites.suite.setup[0]: expected a command"),
 ]
 
 
@@ -101,14 +113,38 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         ("[suites.x]\nitems = ['a']", "platforms: at least one is needed"),
         ("[platforms.linux-amd64]", "suites: at least one suite or pipeline is needed"),
         ("[platforms.linux-amd64]\npool = 'mac'\n[suites.x]\nitems=['a']", "there is no pool `mac`"),
+        ("[platforms.linux-amd64]\n[suites.x]\ncommand = 'a'", "suites.x: a suite needs exactly one of"),
+        ("[platforms.linux-amd64]\n[suites.x]\ninclude = []", "an empty list means nothing would ever run"),
+        (
+            "[platforms.a-]\n[suites.x]\nitems = ['a']",
+            "platforms.a-: a platform is named system-architecture",
+        ),
+        (
+            "[platforms.linux-amd64]\n[suites.x]\nitems = ['a']\n[github]\njob-limit = '30s'",
+            "github.job-limit: expected at least 1200s",
+        ),
+        (
+            "[platforms.linux-amd64]\n[suites.x]\nitems = ['a']\n[pools.m]\nprice = -1",
+            "pools.m.price: expected a number that is not negative",
+        ),
+        (
+            "[platforms.linux-amd64]\n[pipelines.x]\npath = '/etc/x'",
+            "pipelines.x.path: expected a path below",
+        ),
         ("[platforms.linux-amd64]\n[suites.x]\nitems = ['a', 'a']", "`a` is listed 2 times"),
-        ("[platforms.linux-amd64]\n[suites.x]\ninclude = ['{nam}.toml']", "unknown placeholder `{nam}`; did you mean `name`?"),
+        (
+            "[platforms.linux-amd64]\n[suites.x]\ninclude = ['{nam}.toml']",
+            "unknown placeholder `{nam}`; did you mean `name`?",
+        ),
         ("[platforms.linux-amd64]\n[suites.x]\ninclude = ['a/../b']", "without `./`, `..` and `!`"),
         ("[platforms.linux-amd64]\n[suites.x]\ninclude = ['a']\ntriggers = ['b']", "use `run-all`"),
         ("[platforms.linux-amd64]\n[suites.'a b']\nitems = ['a']", "expected a name of letters, digits"),
         ("[platforms.linux]\n[suites.x]\nitems = ['a']", "named system-architecture"),
         ("[platforms.linux-amd64]\nstrategy = 'singel'\n[suites.x]\nitems = ['a']", "did you mean `single`?"),
-        ("[platforms.linux-amd64]\n[pipelines.p]\nsteps = [{key = 'a', needs = ['b']}]", "there is no earlier step `b`"),
+        (
+            "[platforms.linux-amd64]\n[pipelines.p]\nsteps = [{key = 'a', needs = ['b']}]",
+            "there is no earlier step `b`",
+        ),
     ],
 )
 def test_mistakes_outside_a_suite_are_named_too(tmp_path: Path, text: str, expected: str) -> None:
@@ -136,6 +172,11 @@ def test_a_missing_file_is_explained(project: Project) -> None:
     assert result.code == 2
     assert "no ci.toml in" in result.err
     assert "hint: write one" in result.err
+
+
+def test_a_quoted_operator_is_a_word_like_any_other(tmp_path: Path) -> None:
+    read = loaded(tmp_path, toml("test a '>' b"))
+    assert read.suites[0].command == ("test", "a", ">", "b")
 
 
 def test_a_command_in_a_list_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_the_cache_is_a_real_private_folder(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
-    with pytest.raises(BatchError, match="the download cache .* cannot be used"):
+    with pytest.raises(BatchError, match=r"the download cache .* cannot be used"):
         homes.Store(tmp_path / "cache")
 
 
@@ -62,7 +62,9 @@ def test_what_one_item_downloads_the_next_one_has(tmp_path: Path, store: homes.S
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
-def test_an_item_that_failed_gives_nothing_to_the_cache(tmp_path: Path, store: homes.Store, mode: str) -> None:
+def test_an_item_that_failed_gives_nothing_to_the_cache(
+    tmp_path: Path, store: homes.Store, mode: str
+) -> None:
     home = homes.make(tmp_path / "home", cache(mode), store)
     (home.cache / "half.tar").write_bytes(b"x")
     homes.settle(home, store, passed=False, alone=True)
@@ -77,7 +79,9 @@ def test_a_copy_cannot_change_an_entry_that_is_there(tmp_path: Path, store: home
     assert (store.folder / "a.tar").read_bytes() == b"good"
 
 
-def test_a_shared_cache_tells_nothing_of_one_item_when_several_ran(tmp_path: Path, store: homes.Store) -> None:
+def test_a_shared_cache_tells_nothing_of_one_item_when_several_ran(
+    tmp_path: Path, store: homes.Store
+) -> None:
     home = homes.make(tmp_path / "home", cache("variable"), store)
     (store.folder / "a").write_bytes(b"x")
     assert homes.settle(home, store, passed=True, alone=False) == homes.CacheUse(added=None, reused=None)
@@ -148,7 +152,7 @@ for _ in range(1500):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
-def test_a_locked_home_is_removed_by_somebody_who_is_not_root(tmp_path: Path) -> None:
+def test_a_locked_home_is_removed_by_somebody_who_is_not_root() -> None:
     script = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}
@@ -162,7 +166,11 @@ home = Path(sys.argv[1]) / 'home'
 print(homes.remove(home), home.exists())
 """
     base = Path("/tmp")  # noqa: S108  # pytest's own folder is closed to others
-    place = Path(subprocess.run(["mktemp", "-d", base / "ci-tasks-test-XXXXXX"], check=True, capture_output=True, text=True).stdout.strip())
+    place = Path(
+        subprocess.run(
+            ["mktemp", "-d", base / "ci-tasks-test-XXXXXX"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+    )
     place.chmod(0o777)
     done = subprocess.run([sys.executable, "-c", script, place], check=False, capture_output=True, text=True)
     assert done.stdout == " False\n", done.stderr

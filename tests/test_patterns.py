@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_tasks import patterns
-from conftest import Project
 
 PATHS = (
     "a.go", "cmd/a.go", "cmd/x/a.go", "go.mod", "sub/go.mod", "recipes/x.toml", "recipes/j/jq.toml",
@@ -38,8 +38,14 @@ def test_a_pattern_matches_what_git_matches(pattern: str, project: Project) -> N
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
-        ("gcc-libs/v15.2.0-linux-amd64.json", {"name": "gcc-libs", "version": "15.2.0", "platform": "linux-amd64"}),
-        ("x/v1.0-rc.1-2-darwin-arm64.json", {"name": "x", "version": "1.0-rc.1-2", "platform": "darwin-arm64"}),
+        (
+            "gcc-libs/v15.2.0-linux-amd64.json",
+            {"name": "gcc-libs", "version": "15.2.0", "platform": "linux-amd64"},
+        ),
+        (
+            "x/v1.0-rc.1-2-darwin-arm64.json",
+            {"name": "x", "version": "1.0-rc.1-2", "platform": "darwin-arm64"},
+        ),
         ("x/v1-linux-debian-amd64.json", {"name": "x", "version": "1", "platform": "linux-debian-amd64"}),
         ("x/v1-linux-alpine-amd64.json", None),
         ("x/y/v1-linux-amd64.json", {"name": "y", "version": "1", "platform": "linux-amd64"}),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import OTHER, PLATFORM, RECIPES, Project, toml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from ci_tasks import config, items, plan
 from ci_tasks.errors import PlanError
 from ci_tasks.items import Item
 from ci_tasks.selection import Selected
-from conftest import OTHER, PLATFORM, RECIPES, Project, toml
 
 DATA = Path(__file__).parent / "data"
 
@@ -38,7 +38,7 @@ def some(count: int, *platforms: str) -> list[Item]:
     return [Item(name=f"i{number}", path=f"r/i{number}.toml", platforms=platforms) for number in range(count)]
 
 
-def sizes(strategy: str, count: int, name: str = "linux-amd64", **values: int) -> list[int]:
+def sizes(strategy: str, count: int, name: str = "linux-amd64", /, **values: int) -> list[int]:
     read, suite = project_with(platform(name, strategy=strategy, **values))
     return [len(batch.items) for batch in plan.batches(read, suite, some(count, name))]
 
@@ -57,7 +57,9 @@ def sizes(strategy: str, count: int, name: str = "linux-amd64", **values: int) -
         ("hybrid", 11, {"threshold": 10, "jobs": 5}, [2, 2, 2, 2, 3]),
     ],
 )
-def test_a_strategy_groups_items(strategy: str, count: int, values: dict[str, int], expected: list[int]) -> None:
+def test_a_strategy_groups_items(
+    strategy: str, count: int, values: dict[str, int], expected: list[int]
+) -> None:
     assert sizes(strategy, count, **values) == expected
 
 
@@ -68,7 +70,11 @@ def test_more_items_than_a_matrix_can_have_are_grouped() -> None:
 
 
 @given(
-    st.sampled_from(config.STRATEGIES), st.integers(0, 400), st.integers(1, 50), st.integers(1, 20), st.integers(0, 30)
+    st.sampled_from(config.STRATEGIES),
+    st.integers(0, 400),
+    st.integers(1, 50),
+    st.integers(1, 20),
+    st.integers(0, 30),
 )
 def test_a_pool_is_never_exceeded_and_no_item_is_lost(
     strategy: str, count: int, size: int, jobs: int, threshold: int
@@ -80,7 +86,9 @@ def test_a_pool_is_never_exceeded_and_no_item_is_lost(
 
 
 def test_items_are_filtered_before_they_are_grouped() -> None:
-    read, suite = project_with(platform(strategy="fixed", size=2), platform("darwin-arm64", strategy="single"))
+    read, suite = project_with(
+        platform(strategy="fixed", size=2), platform("darwin-arm64", strategy="single")
+    )
     chosen = [*some(3, "linux-amd64"), *some(1, "darwin-arm64")]
     made = plan.batches(read, suite, chosen)
     assert [(batch.id, len(batch.items)) for batch in made] == [
@@ -93,7 +101,11 @@ def test_items_are_filtered_before_they_are_grouped() -> None:
 def planned(read: config.Config, suite: config.Suite, chosen: list[Item]) -> plan.Plan:
     selected = tuple(Selected(item=item, because="test") for item in chosen)
     made = plan.SuitePlan(
-        suite=suite.name, selected=selected, left_out=(), batches=plan.batches(read, suite, chosen), total=len(chosen)
+        suite=suite.name,
+        selected=selected,
+        left_out=(),
+        batches=plan.batches(read, suite, chosen),
+        total=len(chosen),
     )
     return plan.Plan(
         base="b", head="h", worktree=False, because="test", changed=1, suites=(made,), warnings=("careful",)
@@ -119,7 +131,10 @@ def test_outputs_have_the_names_of_the_seed() -> None:
 @given(st.lists(st.text(min_size=1), unique=True, max_size=8))
 def test_a_plan_survives_its_document(names: list[str]) -> None:
     read, suite = project_with(platform(), platform("darwin-arm64", strategy="single"))
-    chosen = [Item(name=name, path="", platforms=("linux-amd64", "darwin-arm64"), args=("a", name)) for name in names]
+    chosen = [
+        Item(name=name, path="", platforms=("linux-amd64", "darwin-arm64"), args=("a", name))
+        for name in names
+    ]
     made = planned(read, suite, chosen)
     assert plan.from_json(plan.as_json(made), "test") == made
     assert all(len(value.splitlines()) <= 1 for value in plan.outputs(read, made).values())
@@ -133,7 +148,10 @@ def test_a_plan_survives_its_document(names: list[str]) -> None:
         ("null", "is no plan"),
         ('{"version": 99}', "version 99, this reads 1"),
         ('{"version": 1}', "is damaged"),
-        ('{"version": 1, "base": null, "head": "x", "worktree": true, "because": "", "changed": 0, "suites": null, "warnings": []}', "damaged"),
+        (
+            '{"version": 1, "base": null, "head": "x", "worktree": true, "because": "", "changed": 0, "suites": null, "warnings": []}',
+            "damaged",
+        ),
     ],
 )
 def test_a_file_that_is_no_plan_is_refused(text: str, message: str) -> None:
@@ -141,8 +159,12 @@ def test_a_file_that_is_no_plan_is_refused(text: str, message: str) -> None:
         plan.from_json(text, "plan.json")
 
 
-METADATA = config.Metadata(os=("m", "os"), arch=("m", "arch"), exceptions=("m", "not"), depends=("m", "needs"))
-PLATFORMS = {name: platform(name) for name in ("linux-amd64", "linux-arm64", "linux-alpine-amd64", "darwin-arm64")}
+METADATA = config.Metadata(
+    os=("m", "os"), arch=("m", "arch"), exceptions=("m", "not"), depends=("m", "needs")
+)
+PLATFORMS = {
+    name: platform(name) for name in ("linux-amd64", "linux-arm64", "linux-alpine-amd64", "darwin-arm64")
+}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +204,9 @@ def test_an_items_own_file_narrows_its_platforms(content: str, expected: str) ->
         ("a.toml", None, "cannot be read"),
     ],
 )
-def test_metadata_that_cannot_be_read_narrows_nothing_and_is_said(path: str, content: bytes | None, reason: str) -> None:
+def test_metadata_that_cannot_be_read_narrows_nothing_and_is_said(
+    path: str, content: bytes | None, reason: str
+) -> None:
     item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
     kept, left_out, warning = items.supported(item, content, METADATA, PLATFORMS)
     assert kept == item
@@ -191,7 +215,10 @@ def test_metadata_that_cannot_be_read_narrows_nothing_and_is_said(path: str, con
 
 
 def test_metadata_is_read_from_json_and_yaml_too() -> None:
-    for path, content in (("a.json", b'{"m": {"os": ["linux"]}}'), ("a.yml", b"m:\n  os: [linux]\n  needs: [b, c]\n")):
+    for path, content in (
+        ("a.json", b'{"m": {"os": ["linux"]}}'),
+        ("a.yml", b"m:\n  os: [linux]\n  needs: [b, c]\n"),
+    ):
         item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
         kept, _, warning = items.supported(item, content, METADATA, PLATFORMS)
         assert "darwin-arm64" not in kept.platforms
@@ -219,7 +246,11 @@ def test_every_item_and_every_item_left_out_has_its_reason(project: Project) -> 
     project.commit({"ci.toml": RECIPES, "recipes/gone.toml": ""})
     (project.root / "recipes/gone.toml").unlink()
     project.commit(
-        {"recipes/a.toml": "[metadata]\nsupported_os = ['darwin']\n", "recipes/discovery/d.toml": "", "recipes/b.toml": ""}
+        {
+            "recipes/a.toml": "[metadata]\nsupported_os = ['darwin']\n",
+            "recipes/discovery/d.toml": "",
+            "recipes/b.toml": "",
+        }
     )
     document = project.invoke("ci.plan", "--format", "json").json()
     assert set(document) == {
@@ -282,7 +313,10 @@ def test_files_of_unknown_platforms_are_listed_with_a_warning(project: Project) 
     assert [(out["path"], out["platform"]) for out in suite["left_out"]] == [
         ("plans/a/v15.2.0-linux-alpine-amd64.json", "linux-alpine-amd64")
     ]
-    assert "warning: suites.golden: 1 left out for platforms that ci.toml does not have: linux-alpine-amd64" in result.err
+    assert (
+        "warning: suites.golden: 1 left out for platforms that ci.toml does not have: linux-alpine-amd64"
+        in result.err
+    )
 
 
 EXCLUSIONS = {
@@ -294,7 +328,7 @@ EXCLUSIONS = {
 
 
 def test_excluded_items_are_left_out_with_the_reason(project: Project) -> None:
-    text = RECIPES.replace('run-all =', 'exclusions = "excluded.json"\nrun-all =')
+    text = RECIPES.replace("run-all =", 'exclusions = "excluded.json"\nrun-all =')
     recipes = {f"recipes/{name}.toml": "" for name in "abc"}
     project.commit({"ci.toml": text, "excluded.json": json.dumps(EXCLUSIONS), "go.mod": ""})
     project.commit(recipes)
@@ -311,10 +345,16 @@ def test_excluded_items_are_left_out_with_the_reason(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{}", "has no list `exclusions`"), ("{", "cannot be parsed"), ('{"exclusions": [{"item": "a"}]}', "needs an `item` and a `reason`")],
+    [
+        ("{}", "has no list `exclusions`"),
+        ("{", "cannot be parsed"),
+        ('{"exclusions": [{"item": "a"}]}', "needs an `item` and a `reason`"),
+    ],
 )
-def test_an_exclusions_file_that_cannot_be_used_is_an_error(project: Project, text: str, message: str) -> None:
-    configuration = RECIPES.replace('run-all =', 'exclusions = "excluded.json"\nrun-all =')
+def test_an_exclusions_file_that_cannot_be_used_is_an_error(
+    project: Project, text: str, message: str
+) -> None:
+    configuration = RECIPES.replace("run-all =", 'exclusions = "excluded.json"\nrun-all =')
     project.commit({"ci.toml": configuration, "excluded.json": text})
     result = project.invoke("ci.plan")
     assert result.code == 2
@@ -331,7 +371,9 @@ def test_an_exclusions_file_that_cannot_be_used_is_an_error(project: Project, te
         ("", {}),
     ],
 )
-def test_a_list_comes_from_the_projects_own_command(project: Project, printed: str, names: dict[str, list[str]]) -> None:
+def test_a_list_comes_from_the_projects_own_command(
+    project: Project, printed: str, names: dict[str, list[str]]
+) -> None:
     text = toml().replace('items = ["one", "two"]', 'items-from = "cat list"').replace(OTHER, "darwin-arm64")
     project.commit({"ci.toml": text, "list": printed})
     result = project.invoke("ci.plan", "--format", "json")
@@ -359,7 +401,10 @@ def test_a_list_that_cannot_be_read_is_an_error(project: Project, printed: str, 
 
 
 def test_a_list_command_that_fails_is_an_error_and_not_an_empty_list(project: Project) -> None:
-    for command, message in (("false", "exited with 1"), ("no-such-command", "cannot start `no-such-command`")):
+    for command, message in (
+        ("false", "exited with 1"),
+        ("no-such-command", "cannot start `no-such-command`"),
+    ):
         project.commit({"ci.toml": toml().replace('items = ["one", "two"]', f'items-from = "{command}"')})
         result = project.invoke("ci.plan")
         assert result.code == 2
@@ -413,7 +458,9 @@ def test_publishing_sets_outputs_and_writes_the_plan(project: Project, tmp_path:
     project.commit({"ci.toml": RECIPES, "recipes/a.toml": ""})
     project.commit({"recipes/b.toml": ""})
     outputs = tmp_path / "outputs"
-    result = project.invoke("ci.plan", "--publish", environ={"GITHUB_OUTPUT": str(outputs), "GITHUB_ACTIONS": "true"})
+    result = project.invoke(
+        "ci.plan", "--publish", environ={"GITHUB_OUTPUT": str(outputs), "GITHUB_ACTIONS": "true"}
+    )
     assert result.code == 0, result.err
     pairs = dict(line.split("=", 1) for line in outputs.read_text(encoding="utf-8").splitlines())
     assert pairs["macos_items"] == '["b"]'
@@ -441,9 +488,13 @@ def test_the_event_says_what_to_compare_with(project: Project, tmp_path: Path) -
     project.git("update-ref", "refs/remotes/origin/main", before)
     pushed = event(project, tmp_path, "push", {"before": before, "repository": repository})
     assert pushed["base"] == before
-    new = event(project, tmp_path, "push", {"before": "0" * 40, "repository": repository}, GITHUB_REF_NAME="topic")
+    new = event(
+        project, tmp_path, "push", {"before": "0" * 40, "repository": repository}, GITHUB_REF_NAME="topic"
+    )
     assert new["base"] == before
-    first = event(project, tmp_path, "push", {"before": "0" * 40, "repository": repository}, GITHUB_REF_NAME="main")
+    first = event(
+        project, tmp_path, "push", {"before": "0" * 40, "repository": repository}, GITHUB_REF_NAME="main"
+    )
     assert first["base"] is None
     request = event(project, tmp_path, "pull_request", {}, GITHUB_BASE_REF="main")
     assert request["base"] == before
@@ -451,4 +502,3 @@ def test_the_event_says_what_to_compare_with(project: Project, tmp_path: Path) -
     assert queued["base"] == before
     for name in ("schedule", "workflow_dispatch"):
         assert event(project, tmp_path, name, {})["base"] is None
-

@@ -88,7 +88,9 @@ def test_a_command_that_cannot_start_is_a_result(tmp_path: Path, crew: Crew) -> 
 
 
 def test_nothing_is_read_from_a_terminal_or_from_us(tmp_path: Path, crew: Crew) -> None:
-    crew.start(1, command(tmp_path, "sh", "-c", "cat; (read x </dev/tty) 2>/dev/null && echo terminal; echo done"))
+    crew.start(
+        1, command(tmp_path, "sh", "-c", "cat; (read x </dev/tty) 2>/dev/null && echo terminal; echo done")
+    )
     assert ended(crew).exit_code == 0
     assert tail(tmp_path / "log", 3) == ("done",)
 
@@ -109,7 +111,9 @@ def test_a_command_that_ends_when_told_is_not_waited_for(tmp_path: Path, crew: C
     assert tail(tmp_path / "log", 1) == ("bye",)
 
 
-def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_ignores_sigterm_is_killed(
+    tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "GRACE", 0.3)
     crew.start(1, command(tmp_path, "sh", "-c", "trap '' TERM; while :; do sleep 1; done", limit=0.3))
     result = ended(crew, within=5)
@@ -180,7 +184,12 @@ def test_items_get_the_default_actions_of_signals(tmp_path: Path, crew: Crew) ->
 
 
 def test_no_file_of_ours_is_open_in_a_command(tmp_path: Path, crew: Crew) -> None:
-    crew.start(1, command(tmp_path, sys.executable, "-c", "import os; print(sorted(map(int, os.listdir('/dev/fd')))[:-1])"))
+    crew.start(
+        1,
+        command(
+            tmp_path, sys.executable, "-c", "import os; print(sorted(map(int, os.listdir('/dev/fd')))[:-1])"
+        ),
+    )
     assert ended(crew).exit_code == 0
     assert tail(tmp_path / "log", 1)[0] == "[0, 1, 2]"
 
@@ -201,7 +210,9 @@ def test_a_flood_is_bounded_in_memory_and_on_disk(tmp_path: Path, crew: Crew) ->
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     crew.start(1, command(tmp_path, sys.executable, "-c", script))
     assert ended(crew).exit_code == 0
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (
+        1 if sys.platform == "darwin" else 1024
+    )
     assert grown < 50e6
     size = (tmp_path / "log").stat().st_size
     assert HEAD + TAIL <= size <= HEAD + TAIL + 200
@@ -212,7 +223,9 @@ def test_a_flood_is_bounded_in_memory_and_on_disk(tmp_path: Path, crew: Crew) ->
     assert text.endswith(b"0000299\n")
 
 
-@pytest.mark.parametrize("sizes", [(), (5,), (10,), (11,), (10, 10), (3, 3, 3, 3, 3), (10, 9, 1, 1), (100,), (1,) * 50])
+@pytest.mark.parametrize(
+    "sizes", [(), (5,), (10,), (11,), (10, 10), (3, 3, 3, 3, 3), (10, 9, 1, 1), (100,), (1,) * 50]
+)
 def test_a_log_keeps_head_and_tail_and_counts_the_rest(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     data = bytes(65 + n % 26 for n in range(sum(sizes)))
     with Log(tmp_path / "log", head=10, tail=10) as log:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pexpect
 import pytest
-
 from conftest import OTHER, PLATFORM, RECIPES, Project, toml
 from test_process import alive, eventually
 
@@ -35,7 +34,12 @@ def test_every_item_runs_whatever_the_others_did(project: Project) -> None:
     project.commit({"ci.toml": toml(python(SCRIPT, "{name}"), items=("good", "bad", "killed", "last"))})
     result = project.invoke("ci.run-batch")
     assert result.code == 1
-    assert project.statuses(result) == {"good": "passed", "bad": "failed", "killed": "failed", "last": "passed"}
+    assert project.statuses(result) == {
+        "good": "passed",
+        "bad": "failed",
+        "killed": "failed",
+        "last": "passed",
+    }
     reasons = {outcome["item"]: outcome["reason"] for outcome in project.report(result)["outcomes"]}
     assert (reasons["bad"], reasons["killed"]) == ("exit code 7", "killed by SIGKILL")
     assert "4 items" in result.err
@@ -67,7 +71,9 @@ def test_the_report_has_the_documented_shape(project: Project) -> None:
     assert (folder / bad["log"]).read_text(encoding="utf-8") == "this is bad\n"
     assert good["home"] is None
     assert Path(bad["home"]).is_dir()
-    records = [json.loads(line) for line in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line) for line in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert records[0]["journal"] == 1
     assert records[1:] == [good, bad]
 
@@ -99,7 +105,13 @@ def told(project: Project, result: Any, item: str = "one") -> Any:
 def test_an_item_sees_its_own_home_and_little_else(project: Project) -> None:
     more = 'home = "TOOL_HOME"\nenv = { REGISTRY = "{root}", WHERE = "{home}/x" }\npass-env = ["WANTED", "MAYBE?", "SET_*"]'
     project.commit({"ci.toml": toml(python(ENVIRONMENT), more=more)})
-    environ = {"WANTED": "yes", "SET_A": "a", "GITHUB_TOKEN": "secret", "GITHUB_ENV": "/x", "SSH_AUTH_SOCK": "/y"}
+    environ = {
+        "WANTED": "yes",
+        "SET_A": "a",
+        "GITHUB_TOKEN": "secret",
+        "GITHUB_ENV": "/x",
+        "SSH_AUTH_SOCK": "/y",
+    }
     result = project.invoke("ci.run-batch", "--keep-homes", environ=environ)
     assert result.code == 0, result.err
     seen = [told(project, result, item) for item in ("one", "two")]
@@ -124,7 +136,16 @@ def test_a_variable_that_is_needed_and_not_set_is_an_error_before_the_first_item
 
 
 def test_placeholders_are_put_in_after_splitting_and_never_read_by_a_shell(project: Project) -> None:
-    names = ("a'; touch PWNED; '", "two words", "*", "$(touch PWNED)", "`touch PWNED`", "{path}", "../../x", "-n")
+    names = (
+        "a'; touch PWNED; '",
+        "two words",
+        "*",
+        "$(touch PWNED)",
+        "`touch PWNED`",
+        "{path}",
+        "../../x",
+        "-n",
+    )
     command = shlex.join([*python(ENVIRONMENT), "{name}", "x{name}y", "{platform}", "{root}", "{nonsense}"])
     project.commit({"ci.toml": toml(command, items=names)})
     result = project.invoke("ci.run-batch")
@@ -148,7 +169,7 @@ def test_args_of_an_item_become_words_of_their_own(project: Project) -> None:
 
 
 def test_setup_runs_once_in_the_root_with_our_own_environment(project: Project) -> None:
-    project.commit({"ci.toml": toml(["cat", "built"], more='setup = ["sh -c \'echo $SECRET >> built\'"]')})
+    project.commit({"ci.toml": toml(["cat", "built"], more="setup = [\"sh -c 'echo $SECRET >> built'\"]")})
     result = project.invoke("ci.run-batch", environ={"SECRET": "only-setup"})
     assert result.code == 0, result.err
     assert (project.root / "built").read_text(encoding="utf-8") == "only-setup\n"
@@ -212,8 +233,14 @@ def test_an_item_that_hangs_is_ended_and_the_next_one_runs(project: Project) -> 
 
 def test_items_are_chosen_by_name_or_path_whatever_changed(project: Project) -> None:
     files = {f"recipes/{name}.toml": "" for name in ("a", "b", "c")}
-    mine = RECIPES.replace("[platforms.linux-amd64]", f"[platforms.{PLATFORM}]") if PLATFORM not in RECIPES else RECIPES
-    project.commit({"ci.toml": mine, **files, "recipes/darwin.toml": "[metadata]\nsupported_os = ['plan9']\n"})
+    mine = (
+        RECIPES.replace("[platforms.linux-amd64]", f"[platforms.{PLATFORM}]")
+        if PLATFORM not in RECIPES
+        else RECIPES
+    )
+    project.commit(
+        {"ci.toml": mine, **files, "recipes/darwin.toml": "[metadata]\nsupported_os = ['plan9']\n"}
+    )
     result = project.invoke("ci.run-batch", "--item", "a", "--item", "recipes/c.toml")
     assert result.code == 0, result.err
     assert project.statuses(result) == {"a": "passed", "c": "passed"}
@@ -227,7 +254,11 @@ def test_items_are_chosen_by_name_or_path_whatever_changed(project: Project) -> 
 
 
 def test_without_items_the_diff_selects(project: Project) -> None:
-    mine = RECIPES.replace("[platforms.linux-amd64]", f"[platforms.{PLATFORM}]") if PLATFORM not in RECIPES else RECIPES
+    mine = (
+        RECIPES.replace("[platforms.linux-amd64]", f"[platforms.{PLATFORM}]")
+        if PLATFORM not in RECIPES
+        else RECIPES
+    )
     project.commit({"ci.toml": mine, "recipes/a.toml": "", "recipes/b.toml": ""})
     project.commit({"docs": ""})
     nothing = project.invoke("ci.run-batch")
@@ -244,7 +275,10 @@ def test_a_plan_decides_what_runs(project: Project, tmp_path: Path) -> None:
     document = project.invoke("ci.plan", "--suite", "suite", "--format", "json").out
     (tmp_path / "plan.json").write_text(document, encoding="utf-8")
     path = str(tmp_path / "plan.json")
-    assert project.statuses(project.invoke("ci.run-batch", "--plan", path)) == {"one": "passed", "two": "passed"}
+    assert project.statuses(project.invoke("ci.run-batch", "--plan", path)) == {
+        "one": "passed",
+        "two": "passed",
+    }
     batches = json.loads(document)["suites"][0]["batches"]
     mine = [batch for batch in batches if batch["platform"] == PLATFORM]
     one = project.invoke("ci.run-batch", "--plan", path, "--batch", mine[0]["id"])
@@ -278,7 +312,9 @@ def test_a_batch_for_another_platform_needs_to_be_insisted_on(project: Project) 
         (("--out", "."), "exists, and is no earlier run of ours"),
     ],
 )
-def test_a_bad_argument_is_named_and_nothing_is_lost(project: Project, arguments: tuple[str, ...], message: str) -> None:
+def test_a_bad_argument_is_named_and_nothing_is_lost(
+    project: Project, arguments: tuple[str, ...], message: str
+) -> None:
     project.commit({"ci.toml": toml()})
     result = project.invoke("ci.run-batch", *arguments)
     assert result.code == 2
@@ -333,7 +369,9 @@ def stopped(project: Project, number: int, *, ignoring: bool) -> tuple[int, Any,
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("ignoring", [False, True])
-def test_a_signal_ends_everything_and_the_report_is_written(project: Project, number: int, ignoring: bool) -> None:  # noqa: FBT001
+def test_a_signal_ends_everything_and_the_report_is_written(
+    project: Project, number: int, ignoring: bool
+) -> None:
     code, report, pid, took = stopped(project, number, ignoring=ignoring)
     assert code == 128 + number
     assert {outcome["item"]: outcome["status"] for outcome in report["outcomes"]} == {
@@ -351,7 +389,9 @@ def test_a_cancel_on_github_reaches_the_batch_through_the_rendered_line(project:
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     project.commit({"ci.toml": toml(python(script))})
     step = project.root / "step.sh"
-    step.write_text(f"exec {shlex.join(project.command('ci.run-batch', '--out', 'results'))}\n", encoding="utf-8")
+    step.write_text(
+        f"exec {shlex.join(project.command('ci.run-batch', '--out', 'results'))}\n", encoding="utf-8"
+    )
     entry = subprocess.Popen(
         ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", step], cwd=project.root, env=dict(project.environ),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
@@ -440,9 +480,10 @@ def test_control_c_at_a_terminal_ends_the_batch(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "coloured"), [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)]
+    ("more", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
 )
-def test_colours_can_be_switched(project: Project, more: dict[str, str], coloured: bool) -> None:  # noqa: FBT001
+def test_colours_can_be_switched(project: Project, more: dict[str, str], coloured: bool) -> None:
     project.commit({"ci.toml": toml()})
     assert ("\x1b[32m" in project.invoke("ci.run-batch", environ=more).err) == coloured
 
@@ -450,7 +491,12 @@ def test_colours_can_be_switched(project: Project, more: dict[str, str], coloure
 def test_a_reader_that_goes_away_does_not_stop_the_batch(project: Project) -> None:
     project.commit({"ci.toml": toml(items=[f"i{number}" for number in range(50)])})
     command = shlex.join(project.command("ci.run-batch", "--out", "results"))
-    subprocess.run(["sh", "-c", f"{command} 2>&1 >/dev/null | head -1"], cwd=project.root, env=dict(project.environ), check=True)
+    subprocess.run(
+        ["sh", "-c", f"{command} 2>&1 >/dev/null | head -1"],
+        cwd=project.root,
+        env=dict(project.environ),
+        check=True,
+    )
     report = project.root / "results/report.json"
     assert eventually(report.exists, within=20)
     outcomes = json.loads(report.read_text(encoding="utf-8"))["outcomes"]

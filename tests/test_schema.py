@@ -114,8 +114,8 @@ VARIANTS = [
     "[suites.s]\nitems = ['a']\ncache = { mode = 'symlink', path = './a/..b', variable = 'CACHE' }",
     "[suites.s]\nitems = ['a']\nplatforms = ['linux-amd64']\nexclusions = 'known.json'",
     "[pipelines.p]",
-    "[pipelines.p]\npath = '.buildkite/p.yml'\nplatforms = ['linux-amd64']\nsteps = [{ key = 'a', label = 'A' }]",
-    "[[pipelines.p.steps]]\nkey = 'a'\ncommand = 'make'\n[[pipelines.p.steps]]\nkey = 'b'\nneeds = ['a']",
+    "[pipelines.p]\npath = '.buildkite/p.yml'\nplatforms = ['linux-amd64']\nsteps = [{ key = 'a', label = 'A', command = 'a && b' }]",
+    "[[pipelines.p.steps]]\nkey = 'a'\ncommand = 'make'\n[[pipelines.p.steps]]\nkey = 'b'\ncommand = 'make b'\nneeds = ['a']",
 ]
 """What stands above `BASE` and is right."""
 
@@ -225,6 +225,7 @@ def test_schema_gives_the_defaults_that_the_reader_has() -> None:
     for path, required in (
         ("suites.any-name.items[]", "name"),
         ("pipelines.any-name.steps[]", "key"),
+        ("pipelines.any-name.steps[]", "command"),
         ("platforms.any-name.vm", "image"),
     ):
         found[path][0][required] = "x"

@@ -146,7 +146,7 @@ def install_pypi(requirements: tuple[str, ...], prefix: Path) -> Path:
     python = str(bin_folder / "python")
     if pip_version() >= PIP_WITH_PYTHON_OPTION:
         venv.create(prefix, symlinks=True, with_pip=False)
-        pip = (sys.executable, "-m", "pip", "--python", python)
+        pip: tuple[str, ...] = (sys.executable, "-m", "pip", "--python", python)
     else:
         create_with_pip(prefix)
         pip = (python, "-m", "pip")
