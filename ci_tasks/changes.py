@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci_tasks.errors import GitError
+from ci_tasks.providers import Base
 
 if TYPE_CHECKING:
     from git.cmd import Git
 
 STATUSES = {"A": "added", "D": "deleted", "M": "modified", "T": "changed its type", "U": "unmerged"}
 """Status letters that `git diff --raw --no-renames` prints."""
-
-NO_COMMIT = re.compile(r"0{40}|0{64}")
-"""What a provider sends as the commit before the first push of a branch."""
 
 _RAW = (
     "-r",
@@ -37,16 +35,6 @@ _RAW = (
     "--ignore-submodules=dirty",
 )
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Base:
-    """What to compare with; `revision` is empty when everything counts as changed."""
-
-    revision: str
-    because: str
-    fallback: str = ""
-    """Revision to use when the first one is not in this clone, as after a force-push."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ci_tasks import items, selection
-from ci_tasks.changes import Base, Changes, Repository, between
+from ci_tasks.changes import Changes, Repository, between
 from ci_tasks.config import Config, Platform, Suite
 from ci_tasks.errors import CiTasksError, PlanError
 from ci_tasks.items import Item, LeftOut
+from ci_tasks.providers import Base
 from ci_tasks.reading import suggestion
 from ci_tasks.selection import Selected, Selection
 

@@ -8,9 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ci_tasks.changes import NO_COMMIT, Base
-
 Environ = Mapping[str, str]
+
+NO_COMMIT = re.compile(r"0{40}|0{64}")
+"""What a provider sends as the commit before the first push of a branch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What to compare with; `revision` is empty when everything counts as changed."""
+
+    revision: str
+    because: str
+    fallback: str = ""
+    """Revision to use when the first one is not in this clone, as after a force-push."""
 
 
 @dataclass(frozen=True, kw_only=True)

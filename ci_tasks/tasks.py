@@ -23,10 +23,10 @@ from invoke.tasks import task
 from ci_tasks import __version__, errors
 
 if TYPE_CHECKING:
-    from ci_tasks.changes import Base, Repository
+    from ci_tasks.changes import Repository
     from ci_tasks.config import Config, Suite
     from ci_tasks.plan import Plan
-    from ci_tasks.providers import Provider
+    from ci_tasks.providers import Base, Provider
     from ci_tasks.report import Host
 
 P = ParamSpec("P")
@@ -334,7 +334,7 @@ def _planned(
 
 def _base(repository: Repository, base: str, *, everything: bool) -> Base | None:
     """Return what to compare with: what the user says, else what the provider knows."""
-    from ci_tasks.changes import Base  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks.providers import Base  # noqa: PLC0415  # `invoke --list` does without
 
     if base:
         repository.resolve(base)

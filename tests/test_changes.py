@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import RECIPES, Project
 
-from ci_tasks.changes import Base, Changes, Repository, between
+from ci_tasks.changes import Changes, Repository, between
 from ci_tasks.errors import GitError
+from ci_tasks.providers import Base
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from jinja2 import meta
 from ruamel.yaml import YAML
 
 from ci_tasks import config, plan, render
+from ci_tasks.errors import RenderError
 
 DATA = Path(__file__).parent / "data"
 
@@ -151,7 +152,7 @@ def test_every_text_survives_its_way_through_yaml(text: str) -> None:
 
     try:
         line = f"value: {render.scalar(text)}\n"
-    except render.RenderError:
+    except RenderError:
         assert any(0xD800 <= ord(letter) < 0xE000 for letter in text)
         return
     assert document(line) == {"value": text}
