@@ -16,7 +16,7 @@ from typing import Protocol
 from ci_tasks import homes, logs, report
 from ci_tasks.config import PLACEHOLDERS, Config, Suite
 from ci_tasks.errors import BatchError
-from ci_tasks.homes import CacheUse, Home, Store
+from ci_tasks.homes import CacheUse, Home, Remover, Store
 from ci_tasks.items import Item
 from ci_tasks.journal import STATE, Journal, state
 from ci_tasks.journal import replace as write
@@ -28,7 +28,7 @@ SETUP_LIMIT = 3600.0
 TICK = 0.5
 """Seconds between two looks at the progress."""
 
-_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
+_PLACEHOLDER = re.compile(r"\{(\{(?:NAMES)\})\}|\{(NAMES)\}".replace("NAMES", "|".join(PLACEHOLDERS)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ class _Batch:
         self.suites = list({entry.suite.name: entry.suite for entry in work}.values())
         self.given = {suite.name: homes.allowed(options.environ, suite.pass_env) for suite in self.suites}
         self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
+        self.remover = Remover()
 
     def run(self) -> None:
         about = {
@@ -101,6 +102,15 @@ class _Batch:
                     self._finish(key, ended)
                 self.audience.tick()
             self.signal = crew.stopped
+
+    def tidy(self) -> None:
+        """Wait for the homes that are being removed; what cannot be removed is a warning."""
+        left = self.remover.close()
+        self.warnings += [
+            f"the home {folder} could not be removed: {reason}" for folder, reason in left.items()
+        ]
+        if not any(self.parent.iterdir()):
+            self.parent.rmdir()
 
     def _not_set_up(self, crew: Crew) -> set[int]:
         """Run the setup commands of every suite; record the items of suites whose setup failed."""
@@ -194,9 +204,8 @@ class _Batch:
             reason = f"{reason}; its log is not complete: {ended.log_failure}".removeprefix("; ")
         use = self._settled(home, passed=status == "passed", alone=alone)
         kept = self.options.keep_homes or status != "passed"
-        left = "" if kept else homes.remove(home.folder)
-        if left:
-            self.warnings.append(f"the home of {entry.item.name} could not be removed: {left}")
+        if not kept:
+            self.remover.remove(home.folder)
         outcome = replace(
             _outcome(entry, status, reason),
             exit_code=ended.exit_code,
@@ -205,7 +214,7 @@ class _Batch:
             cache_bytes_added=use.added,
             cache_bytes_reused=use.reused,
             log=f"logs/{home.folder.name}.log",
-            home=os.fspath(home.folder) if kept or left else None,
+            home=os.fspath(home.folder) if kept else None,
         )
         self._record(key, outcome)
 
@@ -270,9 +279,8 @@ def run(config: Config, work: Sequence[Work], options: Options, audience: Audien
     try:
         batch.run()
     finally:
+        batch.tidy()
         done = batch.report()
-        if not any(batch.parent.iterdir()):
-            batch.parent.rmdir()
         write(options.out / "report.json", report.as_json(done))
     return done
 
@@ -305,8 +313,8 @@ def _prepare(root: Path, out: Path) -> None:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """Put values in for `{…}`; what a value holds is not looked at again."""
-    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+    """Put values in for `{…}`, and `{…}` for `{{…}}`; what a value holds is not looked at again."""
+    return _PLACEHOLDER.sub(lambda match: match[1] or values.get(match[2], match[0]), text)
 
 
 def _judged(ended: Ended, limit: float) -> tuple[str, str]:

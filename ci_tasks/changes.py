@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,9 @@ _RAW = (
     "--no-relative",
     "--ignore-submodules=dirty",
 )
+COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
+"""No setting of a repository can make it run another program, or print paths in another form."""
+
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -146,17 +149,24 @@ class Repository:
             )
         return Base(revision="", because="nothing: this is the first commit")
 
-    def files(self, head: str = "") -> Mapping[str, str]:
-        """Return every file and the name of its blob at `head`; without one, those of the work tree, names empty."""
+    def files(self, head: str = "", *, below: Sequence[str] = ("",)) -> Mapping[str, str]:
+        """Return files and the name of each one's blob at `head`; without one, those of the work tree, names empty.
+
+        :param below: the folders to look in, each with a `/` behind it; an empty one means everywhere
+        """
+        if not below:
+            return {}
+        places = [] if "" in below and not self._prefix else [f"{self._prefix}{folder}" for folder in below]
         if head:
-            records = _records(self._run("ls-tree", "-r", "-z", "--full-tree", head))
-            pairs = (record.split("\t", 1) for record in records)
-            tree = {path: entry[entry.rindex(" ") + 1 :] for entry, path in pairs}
+            records = _records(self._run("ls-tree", "-r", "-z", "--full-tree", head, "--", *places))
+            entries = [record.split("\t", 1) for record in records]
+            tree = {path: entry[entry.rindex(" ") + 1 :] for entry, path in entries}
         else:
+            wanted = [f":(top,literal){place}" for place in places] or [":/"]
             listing = self._run(
-                "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", ":/"
+                "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", *wanted
             )
-            gone = set(_records(self._run("ls-files", "-z", "--deleted", "--full-name", "--", ":/")))
+            gone = set(_records(self._run("ls-files", "-z", "--deleted", "--full-name", "--", *wanted)))
             tree = {path: "" for path in _records(listing) if path not in gone}
         return self._inside(tree)
 
@@ -166,41 +176,40 @@ class Repository:
         skip = len(self._prefix)
         return {path[skip:]: blob for path, blob in tree.items() if path.startswith(self._prefix)}
 
-    def read(self, paths: Sequence[str], files: Mapping[str, str]) -> dict[str, bytes]:
-        """Return the contents of files: of their blobs in one `git cat-file --batch`, else from the work tree.
+    def read(self, paths: Sequence[str], files: Mapping[str, str]) -> Iterator[bytes | None]:
+        """Yield the content of each file: of its blob, by one `git cat-file --batch`, else from the work tree.
 
-        Files that cannot be read are left out.
+        Contents come while git still reads the next ones; `None` stands for a file that cannot be read.
+
+        :param files: what `files` returned
         """
-        blobs = [(path, files[path]) for path in paths if files.get(path)]
-        found = dict(zip((path for path, _ in blobs), self._blobs(blob for _, blob in blobs), strict=True))
+        blobs = self._blobs([files[path] for path in paths if files.get(path)])
         for path in paths:
-            if files.get(path) == "":
-                content = _content(self._root / path)
-                if content is not None:
-                    found[path] = content
-        return found
+            blob = files.get(path)
+            if blob:
+                yield next(blobs)
+            else:
+                yield _content(self._root / path) if blob == "" else None
 
-    def _blobs(self, names: Iterable[str]) -> list[bytes]:
-        wanted = "".join(f"{name}\n" for name in names)
-        if not wanted:
-            return []
+    def _blobs(self, names: list[str]) -> Iterator[bytes]:
+        if not names:
+            return
         with tempfile.TemporaryFile() as stdin:
-            stdin.write(wanted.encode("ascii"))
+            stdin.write("".join(f"{name}\n" for name in names).encode("ascii"))
             stdin.seek(0)
-            out = self._run("cat-file", "--batch", "--buffer", stdin=stdin.fileno())
-        contents = []
-        position = 0
-        for _ in range(wanted.count("\n")):
-            end = out.find(b"\n", position)
-            header = out[position:end].split(b" ")
-            if end < 0 or len(header) != 3 or not header[2].isdigit():  # noqa: PLR2004  # <name> <type> <size>
-                raise GitError(
-                    f"git cat-file cannot read {header[0].decode('ascii', 'replace')}", hint="try `git fsck`"
-                )
-            size = int(header[2])
-            contents.append(out[end + 1 : end + 1 + size])
-            position = end + size + 2
-        return contents
+            process = self._git.execute(
+                [*COMMAND, "cat-file", "--batch", "--buffer"], istream=stdin.fileno(), as_process=True
+            )
+            out = process.stdout
+            for name in names:
+                header = out.readline().split(b" ")
+                if len(header) != 3 or not header[2].strip().isdigit():  # noqa: PLR2004  # <name> <type> <size>
+                    raise GitError(f"git cat-file cannot read {name}", hint="try `git fsck`")
+                content = out.read(int(header[2]) + 1)
+                if len(content) != int(header[2]) + 1:
+                    raise GitError("unexpected end of git's output", hint="try `git fsck`")
+                yield content[:-1]
+            process.wait()
 
     def compare(self, base: str, head: str = "") -> tuple[Change, ...]:
         """Return what differs between two commits, or between a commit and the work tree."""
@@ -226,19 +235,9 @@ class Repository:
         return out
 
     def _ask(self, *arguments: str, stdin: int | None = None) -> tuple[int, bytes, str]:
-        """Run git; no repository setting can make it run another program or print paths in another form."""
-        command = [
-            "git",
-            "--no-optional-locks",
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.quotePath=false",
-            *arguments,
-        ]
         try:
             status, out, err = self._git.execute(
-                command,
+                [*COMMAND, *arguments],
                 istream=stdin,
                 with_extended_output=True,
                 with_exceptions=False,

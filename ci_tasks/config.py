@@ -13,6 +13,8 @@ from ci_tasks.errors import ConfigError
 from ci_tasks.reading import Table, suggestion
 
 FILE = "ci.toml"
+REQUIREMENTS = "requirements.txt"
+"""Where a project names ci_tasks for its CI jobs, unless `github.install` says otherwise."""
 STRATEGIES = ("each", "single", "fixed", "adaptive", "hybrid")
 CACHE_MODES = ("variable", "copy", "hardlink", "symlink")
 AFFINITIES = ("pin", "fuse", "none")
@@ -322,7 +324,7 @@ def _github(table: Table) -> GitHub:
     return GitHub(
         runs_on=table.text("runs-on", "ubuntu-24.04"),
         python=table.text("python", "3.12", pattern=r"3\.\d+", expected='a Python version such as "3.12"'),
-        install=table.text("install", "python -m pip install ci-tasks"),
+        install=table.text("install", f"python -m pip install --requirement {REQUIREMENTS}"),
         branches=table.texts("branches", ("main",)),
         job_limit=table.duration("job-limit", 6 * 3600, least=20 * 60),
     )

@@ -70,6 +70,12 @@ def glob(pattern: str) -> str:
     return re.sub(r"\{(?:" + "|".join(FIELDS) + r")\}", "*", pattern)
 
 
+def folder(pattern: str) -> str:
+    """Return the deepest folder, with a `/` behind it, that everything a pattern matches lies in; or nothing."""
+    literal = re.split(r"[*?\[{]", pattern, maxsplit=1)[0]
+    return literal[: literal.rfind("/") + 1]
+
+
 def fields(pattern: str) -> tuple[str, ...]:
     """Return the names of all placeholders in the pattern, known or not, in order."""
     return tuple(token["field"] for token in _TOKEN.finditer(pattern) if token["field"])

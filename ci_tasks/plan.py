@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ci_tasks import items, selection
+from ci_tasks import items, patterns, selection
 from ci_tasks.changes import Changes, Repository, between
 from ci_tasks.config import Config, Platform, Suite
 from ci_tasks.errors import CiTasksError, PlanError
@@ -85,7 +85,7 @@ def of(
     :raises PlanError: when selected items would not run in any batch
     """
     changes = _changes(repository, base, head, everything=everything)
-    files = repository.files(head and changes.head)
+    files = repository.files(head and changes.head, below=_places(suites))
     because = selection.ASKED_FOR if everything else ""
     platforms = {platform.name: platform for platform in config.platforms}
     plans, warnings = [], []
@@ -94,10 +94,10 @@ def of(
             chosen = selection.of_list(suite, items.fixed(suite, run), changes, everything=because)
         else:
             chosen = selection.of_files(suite, platforms, files, changes, everything=because)
-        wanted = [entry.item.path for entry in chosen.selected] if suite.metadata else []
-        if suite.exclusions:
-            wanted.append(suite.exclusions)
-        narrowed, problems = _narrowed(suite, chosen, repository.read(wanted, files), platforms)
+        paths = [entry.item.path for entry in chosen.selected] if suite.metadata else []
+        (excluded,) = repository.read([suite.exclusions], files) if suite.exclusions else (None,)
+        known = items.exclusions(suite, excluded) if suite.exclusions else {}
+        narrowed, problems = _narrowed(suite, chosen, repository.read(paths, files), known, platforms)
         warnings += [*narrowed.warnings, *problems]
         plans.append(_suite_plan(config, suite, narrowed))
     return Plan(
@@ -109,6 +109,13 @@ def of(
         suites=tuple(plans),
         warnings=tuple(warnings),
     )
+
+
+def _places(suites: Sequence[Suite]) -> tuple[str, ...]:
+    """Return the folders that hold every item of the suites, so that git need not list the others."""
+    named = [*(pattern for suite in suites for pattern in suite.include)]
+    named += [suite.exclusions for suite in suites if suite.exclusions]
+    return tuple(dict.fromkeys(patterns.folder(pattern) for pattern in named))
 
 
 def _changes(repository: Repository, base: Base | None, head: str, *, everything: bool) -> Changes:
@@ -123,21 +130,26 @@ def _changes(repository: Repository, base: Base | None, head: str, *, everything
 
 
 def _narrowed(
-    suite: Suite, chosen: Selection, contents: Mapping[str, bytes], platforms: Mapping[str, Platform]
+    suite: Suite,
+    chosen: Selection,
+    contents: Iterator[bytes | None],
+    excluded: items.Exclusions,
+    platforms: Mapping[str, Platform],
 ) -> tuple[Selection, list[str]]:
     """Apply the platforms that the items' own files name, and the exclusions: filter first, group afterwards."""
-    known = items.exclusions(suite, contents.get(suite.exclusions)) if suite.exclusions else {}
+    support = items.Support(suite.metadata, platforms) if suite.metadata else None
     kept, left_out, warnings = [], list(chosen.left_out), []
     for entry in chosen.selected:
         item = entry.item
-        if suite.metadata:
-            item, out, warning = items.supported(item, contents.get(item.path), suite.metadata, platforms)
+        if support:
+            item, out, warning = support.narrow(item, next(contents))
             left_out += out
             warnings += [warning] if warning else []
-        item, out = items.excluded(item, known, suite.exclusions)
-        left_out += out
+        if item.name in excluded:
+            item, out = items.without(item, excluded, suite.exclusions)
+            left_out += out
         if item.platforms:
-            kept.append(replace(entry, item=item))
+            kept.append(entry if item is entry.item else Selected(item=item, because=entry.because))
     return replace(chosen, selected=tuple(kept), left_out=tuple(left_out)), warnings
 
 
@@ -244,7 +256,7 @@ def as_json(plan: Plan) -> str:
         "suites": [_suite_document(suite) for suite in plan.suites],
         "warnings": list(plan.warnings),
     }
-    return json.dumps(document, indent=2) + "\n"
+    return _json(document) + "\n"
 
 
 def _suite_document(suite: SuitePlan) -> dict[str, Any]:

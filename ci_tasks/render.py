@@ -14,7 +14,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ci_tasks.config import FILE, Config, GitHub, Platform, Suite
+from ci_tasks.config import FILE, REQUIREMENTS, Config, GitHub, Platform, Suite
 from ci_tasks.errors import RenderError
 from ci_tasks.patterns import glob
 
@@ -75,10 +75,15 @@ def github(config: Config, suite: Suite, prefix: str) -> Rendered:
         versions={f"{action}@{commit}": version for action, (commit, version) in ACTIONS.items()},
     )
     _compare(model, _read_back(text, template), template, exact=not config.templates)
-    warning = (
-        () if suite.command else (f"suites.{suite.name} has no `command`: its jobs will stop with an error",)
-    )
-    return Rendered(path=suite.workflow, text=text, warnings=warning)
+    return Rendered(path=suite.workflow, text=text, warnings=tuple(_warnings(config, suite)))
+
+
+def _warnings(config: Config, suite: Suite) -> Iterable[str]:
+    """Yield why the jobs of a workflow would fail on GitHub, whatever was changed."""
+    if not suite.command:
+        yield f"suites.{suite.name} has no `command`: its jobs will stop with an error"
+    if config.github.install.endswith(REQUIREMENTS) and not (config.root / REQUIREMENTS).exists():
+        yield f"there is no {REQUIREMENTS} for the jobs to install ci_tasks from: write one, or set github.install"
 
 
 def _check(config: Config, suite: Suite) -> None:

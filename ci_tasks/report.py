@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ci_tasks import errors
@@ -79,8 +79,11 @@ class Report:
 
 
 def as_json(report: Report) -> str:
-    """Return the report document, version 1."""
-    return json.dumps({"version": VERSION, **asdict(report)}, indent=2) + "\n"
+    """Return the report document, version 1, with each outcome on a line of its own."""
+    values = {"version": VERSION, **vars(report), "host": vars(report.host), "cache": vars(report.cache)}
+    del values["outcomes"]
+    outcomes = ",\n".join(json.dumps(as_record(outcome)) for outcome in report.outcomes)
+    return f'{json.dumps(values)[:-1]}, "outcomes": [\n{outcomes}\n]}}\n'
 
 
 def counts(report: Report) -> str:
@@ -185,4 +188,4 @@ def counted(number: int, noun: str) -> str:
 
 
 def as_record(outcome: Outcome) -> dict[str, Any]:
-    return asdict(outcome)
+    return dict(vars(outcome))

@@ -43,16 +43,15 @@ def of_files(
     everything = everything or _everything(suite, changes)
     selected, left_out, total = [], [], 0
     for path in files:
-        found = finder.find(path)
-        if found is None:
-            continue
-        total += isinstance(found, Item)
         change = changed.get(path)
         if change is None and not everything:
+            total += finder.matches(path)
             continue
+        found = finder.find(path)
         if isinstance(found, LeftOut):
             left_out.append(found)
-        else:
+        elif found:
+            total += 1
             selected.append(Selected(item=found, because=_because(change) or everything))
     unmatched = [pattern for pattern in suite.include if pattern not in finder.matched]
     warnings = [f"suites.{suite.name}.include: `{pattern}` matches no file" for pattern in unmatched]

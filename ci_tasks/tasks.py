@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import platform as machine
@@ -23,7 +24,6 @@ from invoke.tasks import task
 from ci_tasks import __version__, errors
 
 if TYPE_CHECKING:
-    from ci_tasks.changes import Repository
     from ci_tasks.config import Config, Suite
     from ci_tasks.plan import Plan
     from ci_tasks.providers import Base, Provider
@@ -116,6 +116,7 @@ def plan(
     """Decide what runs where, and why."""
     from ci_tasks import plan as planning  # noqa: PLC0415  # `invoke --list` does without
 
+    gc.disable()  # a plan makes many values and no cycles; looking for some would cost a tenth of the time
     if format not in ("text", "json"):
         raise errors.CiTasksError(f"--format is text or json, not {format!r}")
     config = _config()
@@ -325,19 +326,18 @@ def _planned(
         repository,
         lambda words: process.printed(words, config.root, "items-from"),
         suites=suites,
-        base=_base(repository, base, everything=everything),
+        base=_base(base, everything=everything),
         head=head,
         everything=everything,
     )
     return planning.checked(made, items, platform) if items else made
 
 
-def _base(repository: Repository, base: str, *, everything: bool) -> Base | None:
+def _base(base: str, *, everything: bool) -> Base | None:
     """Return what to compare with: what the user says, else what the provider knows."""
     from ci_tasks.providers import Base  # noqa: PLC0415  # `invoke --list` does without
 
     if base:
-        repository.resolve(base)
         return Base(revision=base, because=f"{base}, as asked for")
     if everything:
         return None

@@ -186,7 +186,7 @@ PLATFORMS = {
 )
 def test_an_items_own_file_narrows_its_platforms(content: str, expected: str) -> None:
     item = Item(name="a", path="a.toml", platforms=tuple(PLATFORMS))
-    kept, left_out, warning = items.supported(item, content.encode(), METADATA, PLATFORMS)
+    kept, left_out, warning = items.Support(METADATA, PLATFORMS).narrow(item, content.encode())
     assert kept.platforms == tuple(expected.split())
     assert {out.platform for out in left_out} == set(PLATFORMS) - set(kept.platforms)
     assert warning == ""
@@ -208,7 +208,7 @@ def test_metadata_that_cannot_be_read_narrows_nothing_and_is_said(
     path: str, content: bytes | None, reason: str
 ) -> None:
     item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
-    kept, left_out, warning = items.supported(item, content, METADATA, PLATFORMS)
+    kept, left_out, warning = items.Support(METADATA, PLATFORMS).narrow(item, content)
     assert kept == item
     assert left_out == ()
     assert reason in warning
@@ -220,7 +220,7 @@ def test_metadata_is_read_from_json_and_yaml_too() -> None:
         ("a.yml", b"m:\n  os: [linux]\n  needs: [b, c]\n"),
     ):
         item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
-        kept, _, warning = items.supported(item, content, METADATA, PLATFORMS)
+        kept, _, warning = items.Support(METADATA, PLATFORMS).narrow(item, content)
         assert "darwin-arm64" not in kept.platforms
         assert warning == ""
     assert kept.depends == ("b", "c")

@@ -146,13 +146,22 @@ def test_placeholders_are_put_in_after_splitting_and_never_read_by_a_shell(proje
         "../../x",
         "-n",
     )
-    command = shlex.join([*python(ENVIRONMENT), "{name}", "x{name}y", "{platform}", "{root}", "{nonsense}"])
+    command = shlex.join(
+        [*python(ENVIRONMENT), "{name}", "x{name}y", "{platform}", "{root}", "{nonsense}", "{{name}}"]
+    )
     project.commit({"ci.toml": toml(command, items=names)})
     result = project.invoke("ci.run-batch")
     assert result.code == 0, result.err
     root = str(project.root.resolve())
     for name in names:
-        assert told(project, result, name)["argv"] == [name, f"x{name}y", PLATFORM, root, "{nonsense}"]
+        assert told(project, result, name)["argv"] == [
+            name,
+            f"x{name}y",
+            PLATFORM,
+            root,
+            "{nonsense}",
+            "{name}",
+        ]
     assert not (project.root / "PWNED").exists()
     logs = sorted(path.name for path in Path(result.out.strip()).parent.glob("logs/*"))
     assert len(logs) == len(names)
