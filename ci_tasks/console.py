@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ci_tasks import logs, providers
 from ci_tasks.providers import Provider
-from ci_tasks.report import Line, Outcome, counted, duration, size
+from ci_tasks.report import STATUSES, Line, Outcome, counted, duration, size
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -28,6 +28,9 @@ SHOWN = 2**20
 """Bytes of one item's output that go to the log of a CI job; all of it is in the item's own log."""
 ANNOTATIONS = 10
 """Failures that are shown by the provider's own means; GitHub keeps no more of a step (checked November 2026)."""
+WIDEST = 32
+"""Characters that the column of names takes at most."""
+WORD = max(map(len, STATUSES))
 LINE = 8192
 """Characters after which a line without an end is cut in two."""
 
@@ -40,11 +43,12 @@ class Console:
     """Tells a stream what happens. When nobody reads it any more, it falls silent; the batch goes on."""
 
     def __init__(
-        self, stream: TextIO, provider: Provider, total: int, *, colour: bool, live: bool, jobs: int
+        self, stream: TextIO, provider: Provider, names: Sequence[str], *, colour: bool, live: bool, jobs: int
     ) -> None:
         self._stream = stream
         self._provider = provider
-        self._total = total
+        self._total = len(names)
+        self._width = min(max(map(len, names), default=0), WIDEST)
         self._colour = colour
         self._folded = provider is not providers.TERMINAL
         self._streams = self._folded and jobs == 1
@@ -143,7 +147,9 @@ class Console:
         cache = f"  cache +{size(outcome.cache_bytes_added)}" if outcome.cache_bytes_added else ""
         reused = f"  reused {size(outcome.cache_bytes_reused)}" if outcome.cache_bytes_reused else ""
         reason = f"  {outcome.reason}" if outcome.reason else ""
-        text = f"[{self._done:{width}}/{self._total}] {outcome.status:<9} {outcome.item}  {duration(outcome.seconds)}"
+        number = f"[{self._done:{width}}/{self._total}]"
+        took = duration(outcome.seconds)
+        text = f"{number} {outcome.status:<{WORD}} {outcome.item:<{self._width}} {took:>9}"
         text = self._inert(f"{text}{cache}{reused}{reason}")
         if self._folded and outcome.status != "passed" and self._bad <= ANNOTATIONS:
             self.say(self._provider.failure(text))

@@ -102,8 +102,9 @@ class Line:
 def again(outcome: Outcome, platform: str, prefix: str) -> str:
     """Return the command that runs an item alone, ready to be pasted into a shell."""
     name = outcome.path or outcome.item
-    words = ["invoke", f"{prefix}run-batch", "--arch", platform, "--suite", outcome.suite, "--item", name]
-    return shlex.join([*words, "--keep-homes"])
+    return shlex.join(
+        ["invoke", f"{prefix}run-batch", "--arch", platform, "--suite", outcome.suite, "--item", name]
+    )
 
 
 def summary(

@@ -267,7 +267,8 @@ def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) 
 
     live = sys.stderr.isatty() and not provider.variable and os.environ.get("TERM") != "dumb"
     colour = console.colours(sys.stderr, os.environ, provider)
-    audience = console.Console(sys.stderr, provider, len(work), colour=colour, live=live, jobs=options.jobs)
+    names = [entry.item.name for entry in work]
+    audience = console.Console(sys.stderr, provider, names, colour=colour, live=live, jobs=options.jobs)
     try:
         done = batch.run(config, work, options, audience)
     finally:
@@ -279,7 +280,8 @@ def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) 
             done, lambda outcome: console.tail_of(options.out, outcome), _prefix("run-batch"), shown
         )
     )
-    print(options.out / "report.json")
+    if not sys.stdout.isatty():  # a person has just read it
+        print(options.out / "report.json")
     if done.exit_code:
         raise Exit(code=done.exit_code)
 
