@@ -32,6 +32,9 @@ ACTIONS = {
 PLAN = ".ci-tasks/plan.json"
 RESULTS = ".ci-tasks/results"
 DETECT = "detect-changes"
+GATE = "gate"
+GATE_LIMIT = 5
+"""Minutes for the job that says whether all went well."""
 DETECT_LIMIT = 15
 """Minutes for the job that plans."""
 REPORT_MINUTES = 10
@@ -108,6 +111,7 @@ def workflow(config: Config, suite: Suite, prefix: str) -> Model:
         jobs[f"test-{platform.name}"] = _single_job(config, suite, prefix, platform, alone=len(mac) == 1)
     if spread:
         jobs["test-macos"] = _matrix_job(config, suite, prefix, spread, "macos")
+    jobs[GATE] = _gate(config, suite, {key: job["if"] for key, job in jobs.items() if key != DETECT})
     return {
         "name": suite.name,
         "on": _triggers(config, suite),
@@ -181,6 +185,33 @@ def _detect(config: Config, suite: Suite, prefix: str) -> Model:
                 if_no_files_found="error",
             ),
         ],
+    }
+
+
+def _gate(config: Config, suite: Suite, guards: Mapping[str, str]) -> Model:
+    """Return the one job to require: red unless detection and every job that had to run have passed.
+
+    :param guards: for each job that runs batches, the condition under which it has to run
+    """
+    steps = [
+        {"name": "Planning has passed", "if": f"needs.{DETECT}.result != 'success'", "run": "exit 1"},
+        *(
+            {
+                "name": f"{key} has passed, or had nothing to do",
+                "if": f"needs.{key}.result != 'success' && (needs.{key}.result != 'skipped' || ({guard}))",
+                "run": "exit 1",
+            }
+            for key, guard in guards.items()
+        ),
+    ]
+    return {
+        "name": f"{suite.name} gate",
+        "needs": [DETECT, *guards],
+        "if": "always()",
+        "runs-on": config.github.runs_on,
+        "timeout-minutes": GATE_LIMIT,
+        "permissions": {},
+        "steps": steps,
     }
 
 

@@ -188,6 +188,12 @@ class Runner:
         return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
 
 
+def gate(result: Result) -> str:
+    """Return how the gate ended, in act's own words."""
+    (last,) = [line for line in result.out.splitlines() if "recipes gate" in line and "Job " in line]
+    return last.rpartition("Job ")[2].strip()
+
+
 def statuses(report: Any) -> dict[str, str]:
     return {outcome["item"]: outcome["status"] for outcome in report["outcomes"]}
 
@@ -214,6 +220,7 @@ def test_a_change_is_detected_and_run_on_both_platforms_and_a_failure_is_red(run
     )
     result = runner.push()
     assert result.code != 0
+    assert gate(result) == "failed"
     reports = runner.reports()
     assert set(reports) == {"recipes-linux-amd64-1-results", "recipes-darwin-arm64-results"}
     assert statuses(reports["recipes-linux-amd64-1-results"]) == {"a": "passed"}
@@ -245,6 +252,7 @@ def test_a_change_that_passes_is_green(runner: Runner) -> None:
     runner.project.commit({"tool.py": TOOL + "# changed\n"})
     result = runner.push()
     assert result.code == 0, result.out + result.err
+    assert gate(result) == "succeeded"
     reports = runner.reports()
     assert statuses(reports["recipes-darwin-arm64-results"]) == {"a": "passed", "b": "passed", "c": "passed"}
     assert len(reports) == 4
@@ -254,6 +262,7 @@ def test_nothing_changed_is_a_clean_skip(runner: Runner) -> None:
     runner.project.commit({"docs.md": "x"})
     result = runner.push()
     assert result.code == 0, result.out + result.err
+    assert gate(result) == "succeeded"
     assert runner.reports() == {}
     assert "Run the batch" not in result.out
 
@@ -262,5 +271,6 @@ def test_a_detection_that_fails_is_red_and_runs_nothing(runner: Runner) -> None:
     runner.project.commit({"ci.toml": CONFIG + "\n[nonsense]\n"})
     result = runner.push()
     assert result.code != 0
+    assert gate(result) == "failed"
     assert "nonsense: unknown key" in result.out
     assert runner.reports() == {}

@@ -62,9 +62,11 @@ def test_actions_are_pinned_with_their_version_in_a_comment(suite: str) -> None:
 def test_a_job_may_read_the_repository_and_nothing_more(suite: str) -> None:
     _, workflow = rendered(suite)
     assert workflow["permissions"] == {}
-    assert all(job["permissions"] == {"contents": "read"} for job in workflow["jobs"].values())
+    assert workflow["jobs"]["gate"]["permissions"] == {}
+    others = [job for key, job in workflow["jobs"].items() if key != "gate"]
+    assert all(job["permissions"] == {"contents": "read"} for job in others)
     checkouts = [step for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == len(workflow["jobs"])
+    assert len(checkouts) == len(others)
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
     assert all(job["timeout-minutes"] > 0 for job in workflow["jobs"].values())
 
@@ -76,10 +78,11 @@ def test_there_is_one_macos_job_per_architecture_and_one_linux_matrix() -> None:
         "test-linux",
         "test-darwin-arm64",
         "test-darwin-amd64",
+        "gate",
     ]
     assert workflow["jobs"]["test-darwin-amd64"]["runs-on"] == "macos-15-intel"
     _, workflow = rendered("recipes")
-    assert list(workflow["jobs"]) == ["detect-changes", "test-linux", "test-darwin-arm64"]
+    assert list(workflow["jobs"]) == ["detect-changes", "test-linux", "test-darwin-arm64", "gate"]
     job = workflow["jobs"]["test-darwin-arm64"]
     assert job["if"] == "needs.detect-changes.outputs.has_macos == 'true'"
     assert job["steps"][-2]["run"].startswith("exec invoke ci.run-batch --arch darwin-arm64 --plan ")
@@ -97,6 +100,15 @@ def test_detect_has_the_outputs_of_the_seed() -> None:
     detect = workflow["jobs"]["detect-changes"]
     assert set(detect["outputs"]) == {"linux_matrix", "has_linux", "macos_items", "has_macos"}
     assert detect["steps"][0]["with"]["fetch-depth"] == 0
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_gate_needs_every_job_and_always_runs(suite: str) -> None:
+    _, workflow = rendered(suite)
+    *others, last = workflow["jobs"]
+    gate = workflow["jobs"][last]
+    assert (last, gate["name"], gate["if"]) == ("gate", f"{suite} gate", "always()")
+    assert gate["needs"] == others
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -131,7 +143,7 @@ def test_macos_in_several_jobs_becomes_a_matrix(tmp_path: Path) -> None:
     )
     (tmp_path / "ci.toml").write_text(text, encoding="utf-8")
     _, workflow = rendered("essentials", tmp_path / "ci.toml")
-    assert list(workflow["jobs"]) == ["detect-changes", "test-linux", "test-macos"]
+    assert list(workflow["jobs"]) == ["detect-changes", "test-linux", "test-macos", "gate"]
     assert workflow["jobs"]["test-macos"]["strategy"]["max-parallel"] == 5
     assert "macos_matrix" in workflow["jobs"]["detect-changes"]["outputs"]
 
