@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ci_tasks import homes, logs, report
-from ci_tasks.config import PLACEHOLDERS, Config, Suite
 from ci_tasks.errors import BatchError
 from ci_tasks.homes import CacheUse, Home, Remover, Store
 from ci_tasks.items import Item
@@ -22,6 +21,7 @@ from ci_tasks.journal import STATE, Journal, state
 from ci_tasks.journal import replace as write
 from ci_tasks.process import Command, Crew, Ended, signal_name
 from ci_tasks.report import CacheState, Host, Outcome, Report
+from ci_tasks.settings import PLACEHOLDERS, Config, Suite
 
 SETUP_LIMIT = 3600.0
 """Seconds that one setup command may take."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tasks import process
-from ci_tasks.config import Cache
 from ci_tasks.errors import BatchError
+from ci_tasks.settings import Cache
 
 UNREAD = 1_000_000_000
 """Access time, in seconds, that marks a cache entry as not read yet (September 2001)."""

@@ -1,26 +1,22 @@
 """How selected items become batches under the pools' caps.
 
-`of` composes the walk up to here; everything below it is pure.
+`of` composes the walk up to here; everything else is pure.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ci_tasks import items, patterns, selection
+from ci_tasks import exclusions, items, metadata, patterns, selection
 from ci_tasks.changes import Changes, Repository, between
-from ci_tasks.config import Config, Platform, Suite
 from ci_tasks.errors import CiTasksError, PlanError
 from ci_tasks.items import Item, LeftOut
 from ci_tasks.providers import Base
 from ci_tasks.reading import suggestion
 from ci_tasks.selection import Selected, Selection
-
-VERSION = 1
+from ci_tasks.settings import Config, Platform, Suite
 
 MATRIX_LIMIT = 256
 """Jobs that one GitHub matrix may have (checked November 2026)."""
@@ -96,7 +92,7 @@ def of(
             chosen = selection.of_files(suite, platforms, files, changes, everything=because)
         paths = [entry.item.path for entry in chosen.selected] if suite.metadata else []
         (excluded,) = repository.read([suite.exclusions], files) if suite.exclusions else (None,)
-        known = items.exclusions(suite, excluded) if suite.exclusions else {}
+        known = exclusions.read(suite, excluded) if suite.exclusions else {}
         narrowed, problems = _narrowed(suite, chosen, repository.read(paths, files), known, platforms)
         warnings += [*narrowed.warnings, *problems]
         plans.append(_suite_plan(config, suite, narrowed))
@@ -133,11 +129,11 @@ def _narrowed(
     suite: Suite,
     chosen: Selection,
     contents: Iterator[bytes | None],
-    excluded: items.Exclusions,
+    excluded: exclusions.Exclusions,
     platforms: Mapping[str, Platform],
 ) -> tuple[Selection, list[str]]:
     """Apply the platforms that the items' own files name, and the exclusions: filter first, group afterwards."""
-    support = items.Support(suite.metadata, platforms) if suite.metadata else None
+    support = metadata.Support(suite.metadata, platforms) if suite.metadata else None
     kept, left_out, warnings = [], list(chosen.left_out), []
     for entry in chosen.selected:
         item = entry.item
@@ -146,7 +142,7 @@ def _narrowed(
             left_out += out
             warnings += [warning] if warning else []
         if item.name in excluded:
-            item, out = items.without(item, excluded, suite.exclusions)
+            item, out = exclusions.without(item, excluded, suite.exclusions)
             left_out += out
         if item.platforms:
             kept.append(entry if item is entry.item else Selected(item=item, because=entry.because))
@@ -205,172 +201,6 @@ def _evenly(chosen: list[Item], groups: int) -> list[list[Item]]:
     return [chosen[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def outputs(config: Config, plan: Plan) -> dict[str, str]:
-    """Return what a plan tells later jobs of the same pipeline, by the seed's names.
-
-    `linux_matrix` holds the batches of every platform that is not macOS, `macos_matrix` those of macOS
-    platforms that are not `single`; `macos_items` holds the names of all macOS items.
-    """
-    everywhere = plan.batches
-    mac = [batch for batch in everywhere if batch.platform.startswith("darwin-")]
-    other = [batch for batch in everywhere if batch not in mac]
-    spread = [batch for batch in mac if config.platform(batch.platform).strategy != "single"]
-    names = dict.fromkeys(item.name for batch in mac for item in batch.items)
-    return {
-        "base": plan.base,
-        "head": plan.head,
-        "linux_matrix": _json({"include": [_matrix_entry(config, batch) for batch in other]}),
-        "has_linux": _json(bool(other)),
-        "macos_items": _json(list(names)),
-        "has_macos": _json(bool(mac)),
-        "macos_matrix": _json({"include": [_matrix_entry(config, batch) for batch in spread]}),
-        "macos_platforms": _json(sorted({batch.platform for batch in mac})),
-    }
-
-
-def _matrix_entry(config: Config, batch: Batch) -> dict[str, Any]:
-    labels = config.platform(batch.platform).runs_on
-    first, count = batch.items[0].name, len(batch.items)
-    return {
-        "platform": batch.platform,
-        "batch": batch.id,
-        "name": first if count == 1 else f"{first} and {count - 1} more",
-        "runs_on": labels[0] if len(labels) == 1 else list(labels),
-    }
-
-
-def _json(value: object) -> str:
-    """Return JSON on one line, in ASCII: what every provider carries unharmed."""
-    return json.dumps(value, separators=(",", ":"))
-
-
-def as_json(plan: Plan) -> str:
-    """Return the plan document, version 1."""
-    document = {
-        "version": VERSION,
-        "base": plan.base or None,
-        "head": plan.head,
-        "worktree": plan.worktree,
-        "because": plan.because,
-        "changed": plan.changed,
-        "suites": [_suite_document(suite) for suite in plan.suites],
-        "warnings": list(plan.warnings),
-    }
-    return _json(document) + "\n"
-
-
-def _suite_document(suite: SuitePlan) -> dict[str, Any]:
-    return {
-        "suite": suite.suite,
-        "total": suite.total,
-        "items": [
-            {
-                "name": entry.item.name,
-                "path": entry.item.path or None,
-                "platforms": list(entry.item.platforms),
-                "because": entry.because,
-                "args": list(entry.item.args),
-                "item_version": entry.item.version or None,
-                "depends": list(entry.item.depends),
-            }
-            for entry in suite.selected
-        ],
-        "left_out": [
-            {
-                "name": out.name,
-                "path": out.path or None,
-                "platform": out.platform or None,
-                "because": out.because,
-            }
-            for out in suite.left_out
-        ],
-        "batches": [
-            {
-                "id": batch.id,
-                "platform": batch.platform,
-                "items": [item.name for item in batch.items],
-                "paths": [item.path or None for item in batch.items],
-                "seconds": batch.seconds,
-            }
-            for batch in suite.batches
-        ],
-    }
-
-
-def from_json(text: str, source: str) -> Plan:
-    """Read a plan document back.
-
-    :param source: the file's name, for error messages
-    :raises PlanError: when it is no plan of this version
-    """
-    try:
-        document = json.loads(text)
-        version = document["version"]
-    except (ValueError, KeyError, TypeError):
-        raise PlanError(f"{source} is no plan", hint="`invoke ci.plan --format json` prints one") from None
-    if version != VERSION:
-        raise PlanError(
-            f"{source} is a plan of version {version!r}, this reads {VERSION}", hint="make the plan again"
-        )
-    try:
-        return Plan(
-            base=document["base"] or "",
-            head=document["head"],
-            worktree=document["worktree"],
-            because=document["because"],
-            changed=document["changed"],
-            suites=tuple(_suite_from(entry) for entry in document["suites"]),
-            warnings=tuple(document["warnings"]),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(
-            f"{source} is damaged: {error!r} is missing or of another kind", hint="make it again"
-        ) from None
-
-
-def _suite_from(document: dict[str, Any]) -> SuitePlan:
-    selected = tuple(_selected_from(entry) for entry in document["items"])
-    known = {(entry.item.name, entry.item.path): entry.item for entry in selected}
-    return SuitePlan(
-        suite=document["suite"],
-        total=document["total"],
-        selected=selected,
-        left_out=tuple(
-            LeftOut(
-                name=out["name"],
-                path=out["path"] or "",
-                platform=out["platform"] or "",
-                because=out["because"],
-            )
-            for out in document["left_out"]
-        ),
-        batches=tuple(
-            Batch(
-                id=batch["id"],
-                suite=document["suite"],
-                platform=batch["platform"],
-                items=tuple(
-                    known[name, path or ""] for name, path in zip(batch["items"], batch["paths"], strict=True)
-                ),
-                seconds=batch["seconds"],
-            )
-            for batch in document["batches"]
-        ),
-    )
-
-
-def _selected_from(entry: dict[str, Any]) -> Selected:
-    item = Item(
-        name=entry["name"],
-        path=entry["path"] or "",
-        platforms=tuple(entry["platforms"]),
-        args=tuple(entry["args"]),
-        version=entry["item_version"] or "",
-        depends=tuple(entry["depends"]),
-    )
-    return Selected(item=item, because=entry["because"])
-
-
 def chosen(plan: Plan, platform: str, batch: str = "") -> tuple[Batch, ...]:
     """Return the batches of a platform, or the one batch with an id.
 
@@ -378,7 +208,7 @@ def chosen(plan: Plan, platform: str, batch: str = "") -> tuple[Batch, ...]:
     """
     mine = tuple(entry for entry in plan.batches if entry.platform == platform and batch in ("", entry.id))
     if batch and not mine:
-        known = ", ".join(_names(entry.id for entry in plan.batches if entry.platform == platform))
+        known = ", ".join([entry.id for entry in plan.batches if entry.platform == platform][:10])
         raise PlanError(f"the plan has no batch `{batch}` for {platform}", hint=f"it has: {known or 'none'}")
     return mine
 
@@ -386,12 +216,12 @@ def chosen(plan: Plan, platform: str, batch: str = "") -> tuple[Batch, ...]:
 def of_items(made: Sequence[Batch], names: Sequence[str]) -> tuple[Batch, ...]:
     """Narrow batches to the items that are named, by name or path."""
     kept = (
-        replace(batch, items=tuple(item for item in batch.items if _is_named(item, names))) for batch in made
+        replace(batch, items=tuple(item for item in batch.items if is_named(item, names))) for batch in made
     )
     return tuple(batch for batch in kept if batch.items)
 
 
-def _is_named(item: Item | LeftOut, names: Sequence[str]) -> bool:
+def is_named(item: Item | LeftOut, names: Sequence[str]) -> bool:
     return item.name in names or (bool(item.path) and item.path in names)
 
 
@@ -402,13 +232,13 @@ def checked(plan: Plan, names: Sequence[str], platform: str) -> Plan:
     """
     for name in names:
         if any(
-            _is_named(item, [name])
+            is_named(item, [name])
             for batch in plan.batches
             if batch.platform == platform
             for item in batch.items
         ):
             continue
-        out = [entry for suite in plan.suites for entry in suite.left_out if _is_named(entry, [name])]
+        out = [entry for suite in plan.suites for entry in suite.left_out if is_named(entry, [name])]
         because = next((entry.because for entry in out if entry.platform in ("", platform)), "")
         if because:
             raise PlanError(f"`{name}` does not run on {platform}: {because}")
@@ -433,65 +263,3 @@ def only(plan: Plan, platform: str) -> Plan:
         for suite in plan.suites
     )
     return replace(plan, suites=tuple(suites))
-
-
-def compared(plan: Plan) -> str:
-    """Say what was compared: `1234567890ab (origin/main, …) with the work tree, 3 files differ`."""
-    head = f"the work tree at {plan.head[:12]}" if plan.worktree else plan.head[:12]
-    if not plan.base:
-        return f"{head}, compared with nothing ({plan.because})"
-    return (
-        f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
-    )
-
-
-def nothing(plan: Plan) -> str:
-    """Say why there is nothing to run."""
-    total = sum(suite.total for suite in plan.suites)
-    return f"0 of {_counted(total, 'item')} selected; {compared(plan)}"
-
-
-def as_text(plan: Plan) -> str:
-    """Return the plan for people: each suite's items, what was left out, and the batches, with reasons."""
-    lines = [compared(plan)]
-    for suite in plan.suites:
-        lines += ["", f"{suite.suite}: {len(suite.selected)} of {_counted(suite.total, 'item')} selected"]
-        lines += _columns(
-            (entry.item.name, " ".join(entry.item.platforms), entry.because) for entry in suite.selected
-        )
-        if suite.left_out:
-            lines += ["  left out:"]
-            lines += _columns((out.name, out.platform or "everywhere", out.because) for out in suite.left_out)
-        if suite.batches:
-            lines += ["  batches:"]
-            lines += _columns(
-                (
-                    batch.id,
-                    _counted(len(batch.items), "item"),
-                    ", ".join(_names(item.name for item in batch.items)),
-                )
-                for batch in suite.batches
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Align the first two columns; what could move the cursor is shown as an escape."""
-    shown = [tuple(_printable(cell) for cell in row) for row in rows]
-    widths = [max((len(row[column]) for row in shown), default=0) for column in (0, 1)]
-    return [f"    {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in shown]
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _names(names: Iterable[str], most: int = 10) -> list[str]:
-    found = list(names)
-    return found if len(found) <= most else [*found[:most], f"{len(found) - most} more"]

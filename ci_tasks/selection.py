@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ci_tasks import patterns
 from ci_tasks.changes import Change, Changes
-from ci_tasks.config import Suite
 from ci_tasks.items import Finder, Item, LeftOut
+from ci_tasks.settings import Suite
 
 ASKED_FOR = "every item was asked for"
 

@@ -6,7 +6,6 @@ import functools
 import gc
 import json
 import os
-import platform as machine
 import secrets
 import signal
 import sys
@@ -24,10 +23,9 @@ from invoke.tasks import task
 from ci_tasks import __version__, errors
 
 if TYPE_CHECKING:
-    from ci_tasks.config import Config, Suite
     from ci_tasks.plan import Plan
     from ci_tasks.providers import Base, Provider
-    from ci_tasks.report import Host
+    from ci_tasks.settings import Config, Suite
 
 P = ParamSpec("P")
 
@@ -39,7 +37,6 @@ KEPT_GIT_VARIABLES = (
 )  # fmt: skip
 """Variables of git that stay; the others, which a git hook sets, would lead git to another repository."""
 
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 INSIST = "CI_TASKS_INSIST"
 """Set to run a batch for another platform, as `--insist` does."""
 
@@ -114,20 +111,21 @@ def plan(
     publish: bool = False,
 ) -> None:
     """Decide what runs where, and why."""
-    from ci_tasks import plan as planning  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import explanation, machine, plan_document  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import plan as planning  # noqa: PLC0415
 
     gc.disable()  # a plan makes many values and no cycles; looking for some would cost a tenth of the time
     if format not in ("text", "json"):
         raise errors.CiTasksError(f"--format is text or json, not {format!r}")
     config = _config()
     made = _planned(config, suite or (), base, head, everything=all)
-    platform = _platform(config, arch) if arch else ""
+    platform = machine.fitting(config, arch) if arch else ""
     if platform:
         made = planning.only(made, platform)
     _warn(made)
     if publish:
         _publish(config, made)
-    text = planning.as_json(made) if format == "json" else planning.as_text(made)
+    text = plan_document.as_json(made) if format == "json" else explanation.as_text(made)
     sys.stdout.write(_visible(text))
     sys.stdout.flush()
 
@@ -157,7 +155,7 @@ def render(
         raise errors.ConfigError(
             "no suite has a `workflow`", hint='add workflow = ".github/workflows/NAME.yml"'
         )
-    files = [rendering.github(config, entry, _prefix("render")) for entry in chosen]
+    files = [rendering.workflow(config, entry, _prefix("render")) for entry in chosen]
     old = {rendered.path: _present(config.root / rendered.path) for rendered in files}
     foreign = [path for path, text in old.items() if text and not rendering.is_ours(text)]
     if foreign:
@@ -218,16 +216,17 @@ def run_batch(
 ) -> None:
     """Run every item of a batch in a home of its own, whatever the others do."""
     from ci_tasks import batch as batches  # noqa: PLC0415  # `invoke --list` does without
-    from ci_tasks import journal  # noqa: PLC0415
+    from ci_tasks import explanation, journal, machine, plan_document  # noqa: PLC0415
     from ci_tasks import plan as planning  # noqa: PLC0415
 
     if jobs < 1:
         raise errors.CiTasksError(f"--jobs is a number of at least 1, not {jobs}")
     config = _config()
-    platform = _platform(config, arch)
-    _check_host(platform, insist=insist or bool(os.environ.get(INSIST)))
+    platform = machine.fitting(config, arch)
+    if not insist and not os.environ.get(INSIST):
+        machine.check(platform)
     if plan:
-        made = planning.from_json(_read(Path(plan)), plan)
+        made = plan_document.from_json(_read(Path(plan)), plan)
     else:
         made = _planned(
             config, suite or (), base, "", everything=all or bool(item), items=item or (), platform=platform
@@ -244,7 +243,7 @@ def run_batch(
     ]
     _warn(made)
     if not work:
-        _say(f"nothing to run on {platform}: {planning.nothing(made)}")
+        _say(f"nothing to run on {platform}: {explanation.nothing(made)}")
         return
     folder = Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name()
     provider = _provider()
@@ -252,13 +251,38 @@ def run_batch(
         platform=platform,
         out=folder,
         environ=dict(os.environ),
-        host=_host(provider),
+        host=machine.host(provider),
         base=made.base,
         head=made.head,
         jobs=jobs,
         keep_homes=keep_homes,
     )
     _run(config, work, options, provider)
+
+
+@task(
+    positional=["item"],
+    help={
+        "item": "name or path of an item",
+        "base": "revision to compare with, as for ci.plan",
+        "head": "newer revision, as for ci.plan",
+        "suite": "look in this suite only; can be given several times",
+    },
+    iterable=["suite"],
+    auto_shortflags=False,
+)
+@_translated
+def explain(
+    _context: Context, item: str, base: str = "", head: str = "", suite: Sequence[str] | None = None
+) -> None:
+    """Say why an item is, or is not, in the plan: file, rule, platform, job."""
+    from ci_tasks import explanation  # noqa: PLC0415  # `invoke --list` does without
+
+    config = _config()
+    names = [entry.name for entry in _suites(config, suite or (), every=True)]
+    now = _planned(config, names, base, head, everything=False)
+    whole = _planned(config, names, base, head, everything=True)
+    sys.stdout.write(_visible(explanation.explained(now, whole, item)))
 
 
 def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) -> None:
@@ -379,68 +403,22 @@ def _provider() -> Provider:
 
 def _publish(config: Config, made: Plan) -> None:
     """Write the plan file, and the outputs where the provider reads them."""
-    from ci_tasks import journal, providers, render  # noqa: PLC0415  # `invoke --list` does without
-    from ci_tasks import plan as planning  # noqa: PLC0415
+    from ci_tasks import github, journal, plan_document, providers  # noqa: PLC0415  # `invoke --list` does without
 
     journal.state(config.root)
-    journal.replace(config.root / render.PLAN, planning.as_json(made))
-    _say(f"written: {render.PLAN}")
+    journal.replace(config.root / github.PLAN, plan_document.as_json(made))
+    _say(f"written: {github.PLAN}")
     target = os.environ.get("GITHUB_OUTPUT", "")
     if not target:
         _say("no outputs were set: this is no job of GitHub Actions")
         return
     with Path(target).open("a", encoding="utf-8") as stream:
-        stream.write(providers.file_commands(planning.outputs(config, made)))
+        stream.write(providers.file_commands(plan_document.outputs(config, made)))
 
 
 def _warn(made: Plan) -> None:
     for warning in made.warnings:
         _say(f"warning: {warning}")
-
-
-def _platform(config: Config, arch: str) -> str:
-    """Return a platform of the file; `host` is the one that fits this machine."""
-    if arch != "host":
-        return config.platform(arch).name
-    here = _here()
-    fitting = [
-        entry.name
-        for entry in config.platforms
-        if (entry.system, entry.architecture) == tuple(here.split("-"))
-    ]
-    if not fitting:
-        known = ", ".join(entry.name for entry in config.platforms)
-        raise errors.BatchError(
-            f"this machine is {here}, which ci.toml does not have", hint=f"it has {known}"
-        )
-    return here if here in fitting else fitting[0]
-
-
-def _here() -> str:
-    name = machine.machine().lower()
-    return f"{machine.system().lower()}-{MACHINES.get(name, name)}"
-
-
-def _check_host(platform: str, *, insist: bool) -> None:
-    system, _, architecture = _here().partition("-")
-    parts = platform.split("-")
-    if (parts[0], parts[-1]) != (system, architecture) and not insist:
-        raise errors.BatchError(
-            f"this machine is {_here()}, and the batch is for {platform}",
-            hint=f"run it on {platform}, or add --insist when its items can run here",
-        )
-
-
-def _host(provider: Provider) -> Host:
-    from ci_tasks.report import Host  # noqa: PLC0415  # `invoke --list` does without
-
-    return Host(
-        name=machine.node(),
-        platform=_here(),
-        system=f"{machine.system()} {machine.release()}",
-        python=machine.python_version(),
-        provider=provider.name,
-    )
 
 
 def _new_name() -> str:
@@ -453,7 +431,7 @@ def _prefix(name: str) -> str:
     return next(typed, "ci.")
 
 
-ci = Collection("ci", plan, render, run_batch)
+ci = Collection("ci", plan, render, run_batch, explain)
 """The tasks, to be added to an existing namespace: `ns = Collection(my_task, ci)`."""
 
 ns = Collection()

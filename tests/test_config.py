@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import Project, toml
 
-from ci_tasks import config
+from ci_tasks import config, settings
 from ci_tasks.errors import ConfigError
 
 DATA = Path(__file__).parent / "data"
 
 
-def loaded(tmp_path: Path, text: str) -> config.Config:
+def loaded(tmp_path: Path, text: str) -> settings.Config:
     path = tmp_path / "ci.toml"
     path.write_text(text, encoding="utf-8")
     return config.load(path)
@@ -31,7 +31,7 @@ def test_the_real_projects_file_is_read_as_written() -> None:
     assert [platform.strategy for platform in read.platforms] == ["each", "single", "single"]
     assert recipes.command == ("./tsuku", "install", "--force", "--recipe", "{path}")
     assert recipes.setup == (("go", "build", "-o", "tsuku", "./cmd/tsuku"),)
-    assert recipes.cache == config.Cache(mode="copy", path=PurePosixPath("cache/downloads"), variable="")
+    assert recipes.cache == settings.Cache(mode="copy", path=PurePosixPath("cache/downloads"), variable="")
     assert recipes.timeout == 600
     assert recipes.metadata is not None
     assert recipes.metadata.exceptions == ("metadata", "unsupported_platforms")
@@ -47,7 +47,7 @@ def test_the_buildkite_half_is_read_as_written() -> None:
     platform = read.platform("darwin-arm64")
     assert platform.buildkite is not None
     assert dict(platform.buildkite.agents)["queue"] == "darwin"
-    assert platform.vm == config.Vm(
+    assert platform.vm == settings.Vm(
         image="bun-build-macos-14", ensure=("scripts/build-macos-vm.sh", "--release=14")
     )
     assert [step.key for step in read.pipelines[0].steps][-1] == "link-bun"

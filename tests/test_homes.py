@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_tasks import homes
-from ci_tasks.config import CACHE_MODES, Cache
 from ci_tasks.errors import BatchError
+from ci_tasks.settings import CACHE_MODES, Cache
 
 
 def cache(mode: str) -> Cache:

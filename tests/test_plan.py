@@ -10,7 +10,7 @@ from conftest import OTHER, PLATFORM, RECIPES, Project, toml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci_tasks import config, items, plan
+from ci_tasks import config, metadata, plan, plan_document, settings
 from ci_tasks.errors import PlanError
 from ci_tasks.items import Item
 from ci_tasks.selection import Selected
@@ -18,20 +18,20 @@ from ci_tasks.selection import Selected
 DATA = Path(__file__).parent / "data"
 
 
-def platform(name: str = "linux-amd64", *, strategy: str = "each", **values: int) -> config.Platform:
+def platform(name: str = "linux-amd64", *, strategy: str = "each", **values: int) -> settings.Platform:
     numbers = {"size": 10, "jobs": 5, "threshold": 10, **values}
-    return config.Platform(
+    return settings.Platform(
         name=name, runs_on=("x",), pool="mac" if name.startswith("darwin") else "", strategy=strategy,
         size=numbers["size"], jobs=numbers["jobs"], threshold=numbers["threshold"], buildkite=None, vm=None,
     )  # fmt: skip
 
 
-def project_with(*platforms: config.Platform) -> tuple[config.Config, config.Suite]:
+def project_with(*platforms: settings.Platform) -> tuple[settings.Config, settings.Suite]:
     base = config.load(DATA / "tsuku.ci.toml")
-    suite = config.Suite(**{**vars(base.suites[0]), "platforms": tuple(entry.name for entry in platforms)})
+    suite = settings.Suite(**{**vars(base.suites[0]), "platforms": tuple(entry.name for entry in platforms)})
     values = {**vars(base), "platforms": platforms, "suites": (suite,)}
-    values["pools"] = (config.Pool(name="mac", slots=5, price=None, semaphore=False),)
-    return config.Config(**values), suite
+    values["pools"] = (settings.Pool(name="mac", slots=5, price=None, semaphore=False),)
+    return settings.Config(**values), suite
 
 
 def some(count: int, *platforms: str) -> list[Item]:
@@ -70,7 +70,7 @@ def test_more_items_than_a_matrix_can_have_are_grouped() -> None:
 
 
 @given(
-    st.sampled_from(config.STRATEGIES),
+    st.sampled_from(settings.STRATEGIES),
     st.integers(0, 400),
     st.integers(1, 50),
     st.integers(1, 20),
@@ -98,7 +98,7 @@ def test_items_are_filtered_before_they_are_grouped() -> None:
     ]
 
 
-def planned(read: config.Config, suite: config.Suite, chosen: list[Item]) -> plan.Plan:
+def planned(read: settings.Config, suite: settings.Suite, chosen: list[Item]) -> plan.Plan:
     selected = tuple(Selected(item=item, because="test") for item in chosen)
     made = plan.SuitePlan(
         suite=suite.name,
@@ -114,7 +114,7 @@ def planned(read: config.Config, suite: config.Suite, chosen: list[Item]) -> pla
 
 def test_outputs_have_the_names_of_the_seed() -> None:
     read, suite = project_with(platform(), platform("darwin-arm64", strategy="single"))
-    outputs = plan.outputs(read, planned(read, suite, some(2, "linux-amd64", "darwin-arm64")))
+    outputs = plan_document.outputs(read, planned(read, suite, some(2, "linux-amd64", "darwin-arm64")))
     assert set(outputs) == {
         "base", "head", "linux_matrix", "has_linux", "macos_items", "has_macos", "macos_matrix", "macos_platforms",
     }  # fmt: skip
@@ -124,7 +124,7 @@ def test_outputs_have_the_names_of_the_seed() -> None:
         "platform": "linux-amd64", "batch": "recipes-linux-amd64-1", "name": "i0", "runs_on": "x",
     }  # fmt: skip
     assert json.loads(outputs["macos_platforms"]) == ["darwin-arm64"]
-    none = plan.outputs(read, planned(read, suite, []))
+    none = plan_document.outputs(read, planned(read, suite, []))
     assert (none["has_linux"], none["has_macos"], none["macos_items"]) == ("false", "false", "[]")
 
 
@@ -136,8 +136,8 @@ def test_a_plan_survives_its_document(names: list[str]) -> None:
         for name in names
     ]
     made = planned(read, suite, chosen)
-    assert plan.from_json(plan.as_json(made), "test") == made
-    assert all(len(value.splitlines()) <= 1 for value in plan.outputs(read, made).values())
+    assert plan_document.from_json(plan_document.as_json(made), "test") == made
+    assert all(len(value.splitlines()) <= 1 for value in plan_document.outputs(read, made).values())
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_a_plan_survives_its_document(names: list[str]) -> None:
 )
 def test_a_file_that_is_no_plan_is_refused(text: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        plan.from_json(text, "plan.json")
+        plan_document.from_json(text, "plan.json")
 
 
-METADATA = config.Metadata(
+METADATA = settings.Metadata(
     os=("m", "os"), arch=("m", "arch"), exceptions=("m", "not"), depends=("m", "needs")
 )
 PLATFORMS = {
@@ -186,7 +186,7 @@ PLATFORMS = {
 )
 def test_an_items_own_file_narrows_its_platforms(content: str, expected: str) -> None:
     item = Item(name="a", path="a.toml", platforms=tuple(PLATFORMS))
-    kept, left_out, warning = items.Support(METADATA, PLATFORMS).narrow(item, content.encode())
+    kept, left_out, warning = metadata.Support(METADATA, PLATFORMS).narrow(item, content.encode())
     assert kept.platforms == tuple(expected.split())
     assert {out.platform for out in left_out} == set(PLATFORMS) - set(kept.platforms)
     assert warning == ""
@@ -208,7 +208,7 @@ def test_metadata_that_cannot_be_read_narrows_nothing_and_is_said(
     path: str, content: bytes | None, reason: str
 ) -> None:
     item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
-    kept, left_out, warning = items.Support(METADATA, PLATFORMS).narrow(item, content)
+    kept, left_out, warning = metadata.Support(METADATA, PLATFORMS).narrow(item, content)
     assert kept == item
     assert left_out == ()
     assert reason in warning
@@ -220,7 +220,7 @@ def test_metadata_is_read_from_json_and_yaml_too() -> None:
         ("a.yml", b"m:\n  os: [linux]\n  needs: [b, c]\n"),
     ):
         item = Item(name="a", path=path, platforms=tuple(PLATFORMS))
-        kept, _, warning = items.Support(METADATA, PLATFORMS).narrow(item, content)
+        kept, _, warning = metadata.Support(METADATA, PLATFORMS).narrow(item, content)
         assert "darwin-arm64" not in kept.platforms
         assert warning == ""
     assert kept.depends == ("b", "c")
@@ -466,7 +466,7 @@ def test_publishing_sets_outputs_and_writes_the_plan(project: Project, tmp_path:
     assert pairs["macos_items"] == '["b"]'
     assert pairs["has_macos"] == "true"
     written = (project.root / ".ci-tasks/plan.json").read_text(encoding="utf-8")
-    assert plan.from_json(written, "plan").head == project.git("rev-parse", "HEAD")
+    assert plan_document.from_json(written, "plan").head == project.git("rev-parse", "HEAD")
     assert project.git("status", "--porcelain") == ""
 
 
@@ -502,3 +502,30 @@ def test_the_event_says_what_to_compare_with(project: Project, tmp_path: Path) -
     assert queued["base"] == before
     for name in ("schedule", "workflow_dispatch"):
         assert event(project, tmp_path, name, {})["base"] is None
+
+
+def test_the_chain_from_a_change_to_a_job_is_explained(project: Project) -> None:
+    project.commit(
+        {"ci.toml": RECIPES, "recipes/same.toml": "", "recipes/gone.toml": "", "recipes/discovery/d.toml": ""}
+    )
+    (project.root / "recipes/gone.toml").unlink()
+    project.commit({"recipes/new.toml": "[metadata]\nsupported_os = ['linux']\n"})
+
+    def explained(name: str) -> str:
+        result = project.invoke("ci.explain", name)
+        assert result.code == 0, result.err
+        return result.out
+
+    new = explained("new")
+    assert "new in the suite recipes (recipes/new.toml)" in new
+    assert "selected: recipes/new.toml: added" in new
+    assert "linux-amd64: runs in the job recipes-linux-amd64-1" in new
+    assert 'darwin-arm64: left out: `metadata.supported_os` is ["linux"], without `darwin`' in new
+    same = explained("recipes/same.toml")
+    assert "not selected: neither its file nor one that concerns every item has changed" in same
+    assert "darwin-arm64: would run" in same
+    assert "everywhere: left out: deleted" in explained("gone")
+    assert "everywhere: left out: `exclude` has `recipes/discovery/**`" in explained("d")
+    unknown = project.invoke("ci.explain", "nwe")
+    assert unknown.code == 2
+    assert "no suite has an item `nwe`; did you mean `new`?" in unknown.err

@@ -16,7 +16,7 @@ import pytest
 from conftest import Project, Result
 from ruamel.yaml import YAML
 
-from ci_tasks import config, render
+from ci_tasks import config, github, render
 
 pytestmark = pytest.mark.real
 
@@ -69,7 +69,7 @@ BROKEN: list[tuple[Judge, str, str, str]] = [
     (zizmor, "run: exec invoke", "run: echo ${{ github.head_ref }}; exec invoke", "template-injection"),
     (
         zizmor,
-        f"actions/checkout@{render.ACTIONS['actions/checkout'][0]}",
+        f"actions/checkout@{github.ACTIONS['actions/checkout'][0]}",
         "actions/checkout@v7",
         "unpinned-uses",
     ),
@@ -84,7 +84,7 @@ BROKEN: list[tuple[Judge, str, str, str]] = [
 def test_no_judge_finds_anything(judge: Judge, suite: str, tmp_path: Path) -> None:
     read = config.load(DATA / "tsuku.ci.toml")
     path = tmp_path / "workflow.yml"
-    path.write_text(render.github(read, read.suite(suite), "ci.").text, encoding="utf-8")
+    path.write_text(render.workflow(read, read.suite(suite), "ci.").text, encoding="utf-8")
     code, text = judge(path)
     assert code == 0, text
 
@@ -92,7 +92,7 @@ def test_no_judge_finds_anything(judge: Judge, suite: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(("judge", "old", "new", "finding"), BROKEN)
 def test_a_judge_finds_what_is_broken(judge: Judge, old: str, new: str, finding: str, tmp_path: Path) -> None:
     read = config.load(DATA / "tsuku.ci.toml")
-    good = render.github(read, read.suite("recipes"), "ci.").text
+    good = render.workflow(read, read.suite("recipes"), "ci.").text
     assert old in good
     path = tmp_path / "workflow.yml"
     path.write_text(good.replace(old, new), encoding="utf-8")
@@ -157,7 +157,7 @@ class Runner:
         (path / "action.yml").write_text(text, encoding="utf-8")
         for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "stand-in"]):
             subprocess.run(["git", *words], cwd=path, env=dict(self.project.environ), check=True)
-        return f"--local-repository={name}@{render.ACTIONS[name][0]}={path}"
+        return f"--local-repository={name}@{github.ACTIONS[name][0]}={path}"
 
     def push(self) -> Result:
         """Run the workflow as a push would."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from conftest import RECIPES, Project, toml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 from jinja2 import meta
 from ruamel.yaml import YAML
 
-from ci_tasks import config, plan, render
+from ci_tasks import config, github, plan, plan_document, render, settings
 from ci_tasks.errors import RenderError
 
 DATA = Path(__file__).parent / "data"
@@ -26,7 +27,7 @@ def document(text: str) -> Any:
 
 def rendered(suite: str, source: Path = DATA / "tsuku.ci.toml") -> tuple[str, Any]:
     read = config.load(source)
-    text = render.github(read, read.suite(suite), "ci.").text
+    text = render.workflow(read, read.suite(suite), "ci.").text
     return text, document(text)
 
 
@@ -55,7 +56,7 @@ def test_actions_are_pinned_with_their_version_in_a_comment(suite: str) -> None:
     for use in uses:
         found = re.fullmatch(r"([a-z/-]+)@([0-9a-f]{40})  # (v\d+\.\d+\.\d+)", use)
         assert found
-        assert render.ACTIONS[found[1]] == (found[2], found[3])
+        assert github.ACTIONS[found[1]] == (found[2], found[3])
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -118,7 +119,7 @@ def test_every_output_that_is_read_is_published(suite: str) -> None:
     assert read <= set(workflow["jobs"]["detect-changes"]["outputs"])
     parsed = config.load(DATA / "tsuku.ci.toml")
     nothing = plan.Plan(base="", head="h", worktree=False, because="", changed=0, suites=(), warnings=())
-    assert set(workflow["jobs"]["detect-changes"]["outputs"]) <= set(plan.outputs(parsed, nothing))
+    assert set(workflow["jobs"]["detect-changes"]["outputs"]) <= set(plan_document.outputs(parsed, nothing))
 
 
 def test_a_workflow_starts_on_the_patterns_that_select() -> None:
@@ -152,7 +153,7 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
     assert rendered("recipes")[0] == rendered("recipes")[0]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@limits(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.text()
     | st.sampled_from(
@@ -175,10 +176,10 @@ def test_every_text_survives_its_way_through_yaml(text: str) -> None:
 def test_hostile_labels_and_commands_stay_what_they_are(text: str) -> None:
     read = config.load(DATA / "tsuku.ci.toml")
     suite = read.suite("recipes")
-    platform = config.Platform(**{**vars(read.platform("darwin-arm64")), "runs_on": (text,)})
-    github = config.GitHub(**{**vars(read.github), "install": text, "branches": (text,)})
-    values = {**vars(read), "platforms": (read.platforms[0], platform, read.platforms[2]), "github": github}
-    workflow = document(render.github(config.Config(**values), suite, "ci.").text)
+    platform = settings.Platform(**{**vars(read.platform("darwin-arm64")), "runs_on": (text,)})
+    own = settings.GitHub(**{**vars(read.github), "install": text, "branches": (text,)})
+    values = {**vars(read), "platforms": (read.platforms[0], platform, read.platforms[2]), "github": own}
+    workflow = document(render.workflow(settings.Config(**values), suite, "ci.").text)
     assert workflow["jobs"]["test-darwin-arm64"]["runs-on"] == text
     assert workflow["on"]["push"]["branches"] == [text]
 
@@ -295,6 +296,6 @@ def test_our_own_workflow_is_up_to_date() -> None:
     read = config.load(root / "ci.toml")
     for suite in read.suites:
         if suite.workflow:
-            expected = render.github(read, suite, "ci.").text
+            expected = render.workflow(read, suite, "ci.").text
             assert (root / suite.workflow).read_text(encoding="utf-8") == expected
     assert json.dumps([suite.name for suite in read.suites if not suite.default]) == '["misbehaving"]'

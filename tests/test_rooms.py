@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ci_tasks import errors, plan, report
+from ci_tasks import errors, plan_document, report
 
 PACKAGE = Path(__file__).parents[1] / "ci_tasks"
 
 FLOORS = (
     {"errors"},
     {"reading", "patterns", "logs", "providers"},
-    {"config", "process"},
-    {"items", "changes", "homes", "render", "journal"},
-    {"selection"},
+    {"settings", "process"},
+    {"config", "items", "changes", "homes", "github", "journal"},
+    {"metadata"},
+    {"exclusions", "selection", "render"},
     {"plan", "report"},
+    {"plan_document", "explanation", "machine"},
     {"batch", "console"},
     {"tasks"},
     {"__init__"},
@@ -29,12 +31,13 @@ FLOORS = (
 HOMES = {
     "git": {"changes"},
     "jinja2": {"render", "report"},
-    "ruamel": {"render", "items"},
+    "rtoml": {"metadata"},
+    "ruamel": {"render", "metadata"},
     "rich": {"console"},
     "invoke": {"tasks"},
     "subprocess": {"process"},
     "signal": {"process", "tasks"},
-    "tomllib": {"config", "items"},
+    "tomllib": {"config"},
 }
 """Libraries that only these rooms may know; `tasks` names signals for exit codes."""
 
@@ -90,7 +93,7 @@ def test_the_environment_is_read_by_the_tasks_alone(room: str) -> None:
 
 
 def test_listing_the_tasks_imports_nothing_costly() -> None:
-    script = "import sys, ci_tasks; print(sorted(set(sys.modules) & {'git', 'jinja2', 'rich', 'ruamel.yaml', 'tomllib', 'ctypes'}))"
+    script = "import sys, ci_tasks; print(sorted(set(sys.modules) & {'git', 'jinja2', 'rich', 'ruamel.yaml', 'rtoml', 'tomllib', 'ctypes'}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -98,4 +101,4 @@ def test_listing_the_tasks_imports_nothing_costly() -> None:
 def test_public_words_are_these() -> None:
     assert (errors.PASSED, errors.FAILED, errors.USAGE, errors.BUG, errors.SIGNALLED) == (0, 1, 2, 3, 128)
     assert report.STATUSES == ("passed", "failed", "timed-out", "interrupted", "not-run")
-    assert (plan.VERSION, report.VERSION) == (1, 1)
+    assert (plan_document.VERSION, report.VERSION) == (1, 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
-from ci_tasks import config, reading
+from ci_tasks import config, reading, settings
 from ci_tasks.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Asked(dict[str, Any]):
         return super().__contains__(key)
 
 
-def read(values: dict[str, Any]) -> tuple[config.Config, list[str]]:
+def read(values: dict[str, Any]) -> tuple[settings.Config, list[str]]:
     """Do what `config.load` does with a file that has these values; return the mistakes, too."""
     problems: list[str] = []
     return config._config(ROOT, reading.Table(values, "", problems)), problems  # noqa: SLF001  # `load` takes text only
@@ -155,7 +155,7 @@ def read(values: dict[str, Any]) -> tuple[config.Config, list[str]]:
 
 def mistakes(text: str, folder: Path) -> tuple[str, ...]:
     """Return the mistakes that the reader finds in a file."""
-    path = folder / config.FILE
+    path = folder / settings.FILE
     path.write_text(text, encoding="utf-8")
     try:
         config.load(path)
@@ -247,9 +247,9 @@ def test_schema_offers_the_words_that_the_reader_knows() -> None:
         if "enum" in inner
     }
     assert offered == {
-        "strategy": config.STRATEGIES,
-        "affinity": config.AFFINITIES,
-        "mode": config.CACHE_MODES,
+        "strategy": settings.STRATEGIES,
+        "affinity": settings.AFFINITIES,
+        "mode": settings.CACHE_MODES,
     }
 
 
@@ -263,7 +263,7 @@ def test_schema_describes_every_key() -> None:
 
 def test_schema_names_every_placeholder_of_a_command() -> None:
     text = SCHEMA["$defs"]["suite"]["properties"]["command"]["description"]
-    assert [name for name in config.PLACEHOLDERS if f"{{{name}}}" not in text] == []
+    assert [name for name in settings.PLACEHOLDERS if f"{{{name}}}" not in text] == []
 
 
 def test_schema_leaves_no_table_open() -> None:
