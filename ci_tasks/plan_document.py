@@ -14,9 +14,14 @@ from ci_tasks.settings import Config
 VERSION = 1
 
 
+OUTPUT_LIMIT = 400_000
+"""Characters of one output; GitHub takes 1 MB of all outputs of a job, 2 bytes a character (November 2026)."""
+
+
 def outputs(config: Config, plan: Plan) -> dict[str, str]:
     """Return what a plan tells later jobs of the same pipeline, by the seed's names.
 
+    No job of ours reads `macos_items`, so it is left empty where it would not fit; the plan has all of it.
     `linux_matrix` holds the batches of every platform that is not macOS, `macos_matrix` those of macOS
     platforms that are not `single`; `macos_items` holds the names of all macOS items.
     """
@@ -24,13 +29,13 @@ def outputs(config: Config, plan: Plan) -> dict[str, str]:
     mac = [batch for batch in everywhere if batch.platform.startswith("darwin-")]
     other = [batch for batch in everywhere if batch not in mac]
     spread = [batch for batch in mac if config.platform(batch.platform).strategy != "single"]
-    names = dict.fromkeys(item.name for batch in mac for item in batch.items)
+    names = _json(list(dict.fromkeys(item.name for batch in mac for item in batch.items)))
     return {
         "base": plan.base,
         "head": plan.head,
         "linux_matrix": _json({"include": [_matrix_entry(config, batch) for batch in other]}),
         "has_linux": _json(bool(other)),
-        "macos_items": _json(list(names)),
+        "macos_items": names if len(names) <= OUTPUT_LIMIT else "",
         "has_macos": _json(bool(mac)),
         "macos_matrix": _json({"include": [_matrix_entry(config, batch) for batch in spread]}),
         "macos_platforms": _json(sorted({batch.platform for batch in mac})),

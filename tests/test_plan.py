@@ -128,6 +128,19 @@ def test_outputs_have_the_names_of_the_seed() -> None:
     assert (none["has_linux"], none["has_macos"], none["macos_items"]) == ("false", "false", "[]")
 
 
+def test_ten_thousand_items_exceed_no_output() -> None:
+    read, suite = project_with(platform(), platform("darwin-arm64", strategy="single"))
+    many = [
+        Item(name=f"{number:0>120}", path="", platforms=("linux-amd64", "darwin-arm64"))
+        for number in range(10_000)
+    ]
+    made = planned(read, suite, many)
+    outputs = plan_document.outputs(read, made)
+    assert sum(map(len, outputs.values())) * 2 < 1_000_000
+    assert (outputs["macos_items"], outputs["has_macos"]) == ("", "true")
+    assert plan_document.from_json(plan_document.as_json(made), "test") == made
+
+
 @given(st.lists(st.text(min_size=1), unique=True, max_size=8))
 def test_a_plan_survives_its_document(names: list[str]) -> None:
     read, suite = project_with(platform(), platform("darwin-arm64", strategy="single"))
