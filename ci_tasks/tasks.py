@@ -245,6 +245,8 @@ def run_batch(
     if not work:
         _say(f"nothing to run on {platform}: {explanation.nothing(made)}")
         return
+    if not (all or item or plan):
+        _say(explanation.compared(made))
     folder = Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name()
     provider = _provider()
     options = batches.Options(

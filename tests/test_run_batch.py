@@ -8,7 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +227,56 @@ def test_cache_use_is_measured_for_each_item(project: Project, mode: str) -> Non
     folder = project.root / ".ci-tasks/cache"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert project.git("status", "--porcelain") == ""
+
+
+FETCH = """
+import pathlib, sys, urllib.request
+for name in ("common.tar", sys.argv[2] + ".tar"):
+    entry = pathlib.Path(sys.argv[1]) / name
+    if not entry.exists():
+        entry.write_bytes(urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[3]}/{name}", timeout=10).read())
+    assert entry.read_bytes() == name.encode() * 100
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[int, list[str]]]:
+    """Serve made-up archives on loopback; yield the port, and the paths as they are asked for."""
+    asked: list[str] = []
+
+    class Archives(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.path.removeprefix("/").encode() * 100)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name it overrides
+            del format, args
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Archives) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield serving.server_address[1], asked
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("mode", ["variable", "copy", "hardlink", "symlink"])
+def test_what_items_share_is_downloaded_once(
+    project: Project, mode: str, server: tuple[int, list[str]]
+) -> None:
+    port, asked = server
+    more = f'cache = {{ path = "cache", mode = "{mode}" }}'
+    command = [*python(FETCH), "{cache}", "{name}", str(port)]
+    project.commit({"ci.toml": toml(command, items=("a", "b", "c"), more=more)})
+    result = project.invoke("ci.run-batch")
+    assert result.code == 0, result.err
+    assert sorted(asked) == ["/a.tar", "/b.tar", "/c.tar", "/common.tar"]
+    report = project.report(result)
+    assert [outcome["cache_bytes_added"] for outcome in report["outcomes"]] == [1500, 500, 500]
+    project.invoke("ci.run-batch")
+    assert len(asked) == 4, "a second batch has it all"
 
 
 def test_a_cache_that_stays_empty_is_a_warning(project: Project) -> None:
