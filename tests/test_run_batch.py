@@ -234,7 +234,7 @@ import pathlib, sys, urllib.request
 for name in ("common.tar", sys.argv[2] + ".tar"):
     entry = pathlib.Path(sys.argv[1]) / name
     if not entry.exists():
-        entry.write_bytes(urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[3]}/{name}", timeout=10).read())
+        entry.write_bytes(urllib.request.urlopen("http://127.0.0.1:" + sys.argv[3] + "/" + name, timeout=10).read())
     assert entry.read_bytes() == name.encode() * 100
 """
 
