@@ -11,13 +11,13 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from ci_tasks import orphans
 from ci_tasks.errors import CiTasksError
 from ci_tasks.logs import Log
 
@@ -70,6 +70,8 @@ class _Child:
     deadline: float
     kill_at: float = float("inf")
     settle_by: float = float("inf")
+    give_up: float = float("inf")
+    home: str
     ended: float = 0.0
     timed_out: bool = False
     interrupted: bool = False
@@ -119,7 +121,7 @@ class Crew:
             signal.signal(number, _heard)
         self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._restore.callback(os.close, self._nothing)
-        _adopt_orphans()
+        orphans.adopt()
         return self
 
     def __exit__(
@@ -163,7 +165,14 @@ class Crew:
             os.close(write_end)
         os.set_blocking(read_end, False)
         now = time.monotonic()
-        child = _Child(process=process, pipe=read_end, log=log, started=now, deadline=now + command.limit)
+        child = _Child(
+            home=command.environment.get("HOME", ""),
+            process=process,
+            pipe=read_end,
+            log=log,
+            started=now,
+            deadline=now + command.limit,
+        )
         self._children[key] = child
         self._selector.register(read_end, selectors.EVENT_READ, key)
 
@@ -252,18 +261,24 @@ class Crew:
                 child.deadline = float("inf")
                 self._terminate(child, GRACE)
             return False
-        alone = not _group_alive(pid)
-        if alone and child.pipe < 0:
+        left = self._left_by(child)
+        if not left and not orphans.group_lives(pid) and child.pipe < 0:
             return True
         if now < child.settle_by:
             return False
         if child.swept:
-            return True
+            orphans.kill(left)  # what a killed orphan had started has become ours only now
+            return now >= child.give_up
+        child.give_up = now + KILL_WAIT
         child.left_running = not child.timed_out and not child.interrupted
         _signal_group(pid, signal.SIGKILL)
+        orphans.kill(left)
         child.swept = True
-        child.settle_by = now + KILL_WAIT
         return False
+
+    def _left_by(self, child: _Child) -> list[int]:
+        commands = {other.process.pid for other in self._children.values()}
+        return orphans.adopted(commands, child.home, alone=len(self._children) == 1)
 
     def _close(self, child: _Child) -> None:
         self._hang_up(child)
@@ -290,29 +305,6 @@ def _heard(_number: int, _frame: FrameType | None) -> None:
 def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
         os.killpg(group, number)
-
-
-def _group_alive(group: int) -> bool:
-    """Tell whether a process of a group is left, after reaping those that became ours."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-group, os.WNOHANG)[0]:
-            pass
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # macOS, see above
-        return False
-    return True
-
-
-def _adopt_orphans() -> None:
-    """On Linux, become the parent of processes whose own has died, so that they can be reaped."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415  # only here, and only where a batch runs
-
-        pr_set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def signal_name(number: int) -> str:

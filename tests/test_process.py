@@ -140,12 +140,48 @@ def test_a_background_process_that_is_about_to_finish_may(tmp_path: Path, crew: 
     assert tail(tmp_path / "log", 1) == ("late",)
 
 
-def test_a_process_outside_the_group_that_keeps_the_pipe_does_not_hold_us(tmp_path: Path, crew: Crew) -> None:
-    script = "import os, sys, time\nif os.fork() == 0:\n os.setsid()\n time.sleep(6)\nprint('done')"
-    crew.start(1, command(tmp_path, sys.executable, "-c", script))
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        if sys.argv[1] == "silent":
+            os.closerange(0, 3)
+        with open("pid", "w") as file:
+            file.write(str(os.getpid()))
+        os.fork()
+        time.sleep(1000)
+    os._exit(0)
+while not os.path.exists("pid"): time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has left its group")
+@pytest.mark.parametrize("how", ["loud", "silent"])
+def test_a_daemon_outside_the_group_is_ended_too(tmp_path: Path, crew: Crew, how: str) -> None:
+    crew.start(1, command(tmp_path, sys.executable, "-c", DAEMON, how))
     result = ended(crew, within=4)
-    assert result.exit_code == 0
-    assert result.left_running
+    assert (result.exit_code, result.left_running) == (0, True)
+    assert eventually(lambda: not alive(int((tmp_path / "pid").read_text(encoding="ascii"))))
+    assert subprocess.run(["pgrep", "-f", "time.sleep.1000"], check=False, capture_output=True).stdout == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has left its group")
+def test_a_daemon_is_told_from_those_of_others_that_still_run(tmp_path: Path, crew: Crew) -> None:
+    for key, pause in enumerate(("0.1", "1.5")):
+        home = tmp_path / f"home{key}"
+        home.mkdir()
+        words = ["sh", "-c", f"setsid sleep 1000 >/dev/null 2>&1 & echo $!; sleep {pause}"]
+        environment = {**os.environ, "HOME": str(home)}
+        crew.start(
+            key, Command(words=words, folder=home, environment=environment, log=home / "log", limit=20)
+        )
+    first, second = (tmp_path / f"home{key}/log" for key in range(2))
+    assert [key for key, _ in crew.wait(5)] == [0]
+    assert eventually(lambda: not alive(int(tail(first, 1)[0])))
+    assert alive(int(tail(second, 1)[0]))
+    assert ended(crew).left_running
+    assert eventually(lambda: not alive(int(tail(second, 1)[0])))
 
 
 def test_several_commands_run_at_once_and_end_in_their_own_order(tmp_path: Path, crew: Crew) -> None:

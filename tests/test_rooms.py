@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "ci_tasks"
 
 FLOORS = (
     {"errors"},
-    {"reading", "patterns", "logs", "providers"},
+    {"reading", "patterns", "logs", "providers", "orphans"},
     {"settings", "process"},
     {"config", "items", "changes", "homes", "github", "journal"},
     {"metadata"},
@@ -36,7 +36,7 @@ HOMES = {
     "rich": {"console"},
     "invoke": {"tasks"},
     "subprocess": {"process"},
-    "signal": {"process", "tasks"},
+    "signal": {"process", "orphans", "tasks"},
     "tomllib": {"config"},
 }
 """Libraries that only these rooms may know; `tasks` names signals for exit codes."""
