@@ -35,7 +35,7 @@ _RAW = (
     "--ignore-submodules=dirty",
 )
 COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
-"""No setting of a repository can make it run another program, or print paths in another form."""
+"""No setting of a repository can make it print paths in another form, or watch files by another program."""
 
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -79,9 +79,7 @@ class Repository:
                 f"{root} is in a bare repository, which has no files",
                 hint="clone it, and run this in the clone",
             )
-        self._top = Path(top)
-        relative = root.resolve().relative_to(self._top.resolve()).as_posix()
-        self._prefix = "" if relative == "." else relative + "/"
+        self._prefix = os.fsdecode(self._run("rev-parse", "--show-prefix").removesuffix(b"\n"))
         self._root = root
 
     def resolve(self, revision: str) -> str:
@@ -209,7 +207,8 @@ class Repository:
                 if len(content) != int(header[2]) + 1:
                     raise GitError("unexpected end of git's output", hint="try `git fsck`")
                 yield content[:-1]
-            process.wait()
+            if process.wait():
+                raise GitError("git cat-file failed after its last file", hint="try `git fsck`")
 
     def compare(self, base: str, head: str = "") -> tuple[Change, ...]:
         """Return what differs between two commits, or between a commit and the work tree."""
@@ -217,10 +216,10 @@ class Repository:
             found = _raw_changes(self._run("diff-tree", *_RAW, base, head, "--"))
         else:
             found = _raw_changes(self._run("diff", *_RAW[1:], base, "--"))
-            known = {change.path for change in found}
             others = self._run("ls-files", "-z", "--others", "--exclude-standard", "--full-name", "--", ":/")
-            untracked = [path for path in _records(others) if path not in known]
-            found += [Change(path=path, status="untracked") for path in untracked]
+            untracked = set(_records(others))
+            found = [change for change in found if change.path not in untracked]
+            found += [Change(path=path, status="untracked") for path in untracked if not path.endswith("/")]
         if self._prefix:
             skip = len(self._prefix)
             found = [
@@ -257,17 +256,23 @@ def between(repository: Repository, base: Base | None, head: str = "") -> Change
     :raises GitError: when a revision is unknown, there is no merge base, or git fails
     """
     newest = repository.resolve(head or "HEAD")
-    base = base or repository.default_base(newest)
-    because = base.because
-    revision = base.revision
-    if revision and base.fallback and not repository.known(revision):
-        because = f"{base.fallback}, since {revision[:12]} is not in this clone (a force-push?)"
-        revision = base.fallback
+    base = _usable(repository, base or repository.default_base(newest), newest)
+    revision, because = base.revision, base.because
     if not revision:
         return Changes(base="", head=newest, worktree=not head, because=because, files=())
     merge_base = repository.merge_base(repository.resolve(revision), newest)
     files = repository.compare(merge_base, newest if head else "")
     return Changes(base=merge_base, head=newest, worktree=not head, because=because, files=files)
+
+
+def _usable(repository: Repository, base: Base, newest: str) -> Base:
+    """Replace a base that is not in this clone by its fallback, else by everything; a given one is a mistake."""
+    if not base.revision or base.given or repository.known(base.revision) or repository.shallow:
+        return base
+    why = f"since {base.revision[:12]} is not in this clone (a force-push, or a first commit?)"
+    if base.fallback and repository.known(base.fallback) and repository.resolve(base.fallback) != newest:
+        return Base(revision=base.fallback, because=f"{base.fallback}, {why}")
+    return Base(revision="", because=f"nothing, {why}")
 
 
 def _raw_changes(out: bytes) -> list[Change]:

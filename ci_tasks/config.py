@@ -240,6 +240,9 @@ def _patterns(table: Table, key: str, known: tuple[str, ...] = ()) -> tuple[str,
                 place,
                 f"expected a path pattern relative to {FILE}, without `./`, `..` and `!`, got {pattern!r}",
             )
+        wrong = patterns.problem(pattern)
+        if wrong:
+            table.problem(place, f"{pattern!r} is no pattern: {wrong}")
         fields = patterns.fields(pattern)
         for field in fields:
             if field not in known:

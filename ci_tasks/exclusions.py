@@ -57,3 +57,19 @@ def without(item: Item, known: Exclusions, source: str) -> tuple[Item, tuple[Lef
     return replace(item, platforms=tuple(name for name in item.platforms if name not in gone)), tuple(
         left_out
     )
+
+
+def freed(suite: Suite, before: bytes | None, now: Exclusions) -> dict[str, str]:
+    """Return the names that the file excluded before, on some platform, and no longer does, each with its reason.
+
+    :param before: the file at the base; when it cannot be read, nothing was excluded
+    """
+    try:
+        old = read(suite, before)
+    except ItemsError:
+        return {}
+    return {
+        name: f"{suite.exclusions} no longer excludes it ({entries[0][1]})"
+        for name, entries in old.items()
+        if {platforms for platforms, _ in entries} != {platforms for platforms, _ in now.get(name, ())}
+    }

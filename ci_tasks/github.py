@@ -58,16 +58,20 @@ def workflow(config: Config, suite: Suite, prefix: str) -> Model:
 
 
 def _triggers(config: Config, suite: Suite) -> Model:
-    """Start on the very patterns that select items; a fixed list without patterns starts always."""
-    watched = [glob(pattern) for pattern in dict.fromkeys(suite.watched)]
-    if suite.fixed and not (suite.triggers or suite.run_all):
-        watched = []
-    paths = (
-        [*watched, *(f"!{glob(pattern)}" for pattern in suite.exclude), suite.workflow, FILE]
-        if watched
-        else []
-    )
-    filtered = {"paths": list(dict.fromkeys(paths))} if paths else {}
+    """Start on the very patterns that select items; a fixed list without patterns starts always.
+
+    On GitHub the last pattern that matches a path decides, so what `exclude` takes away comes before what
+    concerns every item.
+    """
+    always = suite.fixed and not (suite.triggers or suite.run_all)
+    paths = [
+        *map(glob, suite.include),
+        *(f"!{glob(pattern)}" for pattern in suite.exclude),
+        *map(glob, (*suite.run_all, *suite.triggers, *((suite.exclusions,) if suite.exclusions else ()))),
+        suite.workflow,
+        FILE,
+    ]
+    filtered = {} if always else {"paths": list(dict.fromkeys(paths))}
     return {
         "pull_request": filtered or None,
         "push": {"branches": list(config.github.branches), **filtered},

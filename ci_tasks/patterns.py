@@ -15,6 +15,15 @@ FIELDS = ("name", "version", "platform")
 _TOKEN = re.compile(r"(?<![^/])\*\*/|/\*\*$|\*+|\?|\[!?\]?[^\]/]*\]|\{(?P<field>[a-z]+)\}", re.VERBOSE)
 
 
+def problem(pattern: str) -> str:
+    """Say what is wrong with a pattern, or nothing."""
+    try:
+        compiled(pattern)
+    except re.error as error:
+        return str(error)
+    return ""
+
+
 def compiled(pattern: str, platforms: Sequence[str] = ()) -> re.Pattern[str]:
     """Return a regular expression for whole paths, with a named group for each placeholder.
 
@@ -66,8 +75,12 @@ def _field(token: re.Match[str], platforms: Sequence[str]) -> str:
 
 
 def glob(pattern: str) -> str:
-    """Return the pattern with its placeholders as `*`: what `on: paths` of GitHub understands."""
-    return re.sub(r"\{(?:" + "|".join(FIELDS) + r")\}", "*", pattern)
+    """Return a pattern that `on: paths` of GitHub understands, and that matches at least as much.
+
+    Placeholders, `?` and negated sets become `*`: GitHub reads `?` and `+` as repetitions.
+    """
+    pattern = re.sub(r"\{(?:" + "|".join(FIELDS) + r")\}|\?|\[!\]?[^\]]*\]", "*", pattern)
+    return pattern.replace("+", "\\+")
 
 
 def folder(pattern: str) -> str:

@@ -86,13 +86,16 @@ def of(
     platforms = {platform.name: platform for platform in config.platforms}
     plans, warnings = [], []
     for suite in suites:
+        known, freed = _exclusions(repository, suite, files, changes)
+        if suite.exclusions and suite.exclusions not in files:
+            warnings.append(
+                f"suites.{suite.name}.exclusions: there is no {suite.exclusions}, so nothing is excluded"
+            )
         if suite.fixed:
-            chosen = selection.of_list(suite, items.fixed(suite, run), changes, everything=because)
+            chosen = selection.of_list(suite, items.fixed(suite, run), changes, freed, everything=because)
         else:
-            chosen = selection.of_files(suite, platforms, files, changes, everything=because)
+            chosen = selection.of_files(suite, platforms, files, changes, freed, everything=because)
         paths = [entry.item.path for entry in chosen.selected] if suite.metadata else []
-        (excluded,) = repository.read([suite.exclusions], files) if suite.exclusions else (None,)
-        known = exclusions.read(suite, excluded) if suite.exclusions else {}
         narrowed, problems = _narrowed(suite, chosen, repository.read(paths, files), known, platforms)
         warnings += [*narrowed.warnings, *problems]
         plans.append(_suite_plan(config, suite, narrowed))
@@ -105,6 +108,21 @@ def of(
         suites=tuple(plans),
         warnings=tuple(warnings),
     )
+
+
+def _exclusions(
+    repository: Repository, suite: Suite, files: Mapping[str, str], changes: Changes
+) -> tuple[exclusions.Exclusions, Mapping[str, str]]:
+    """Return what is excluded now, and for each item that no longer is, why it counts as changed."""
+    if not suite.exclusions:
+        return {}, {}
+    (content,) = repository.read([suite.exclusions], files)
+    now = exclusions.read(suite, content) if content is not None else {}
+    if not any(change.path == suite.exclusions for change in changes.files):
+        return now, {}
+    before = repository.files(changes.base, below=(suite.exclusions,))
+    (old,) = repository.read([suite.exclusions], before)
+    return now, exclusions.freed(suite, old, now)
 
 
 def _places(suites: Sequence[Suite]) -> tuple[str, ...]:
@@ -162,21 +180,39 @@ def _suite_plan(config: Config, suite: Suite, chosen: Selection) -> SuitePlan:
 
 
 def batches(config: Config, suite: Suite, chosen: Sequence[Item]) -> tuple[Batch, ...]:
-    """Group items into batches, platform by platform, by each platform's strategy."""
+    """Group items into batches, platform by platform, by each platform's strategy.
+
+    :raises PlanError: when a pool has fewer slots than platforms that need it
+    """
     by_platform = {name: [item for item in chosen if name in item.platforms] for name in suite.platforms}
-    wide = [name for name, mine in by_platform.items() if mine and config.platform(name).strategy != "single"]
-    limit = MATRIX_LIMIT // max(len(wide), 1)
+    needed = [config.platform(name) for name, mine in by_platform.items() if mine]
+    most = _shares(config, suite, needed)
     made = []
-    for name, mine in by_platform.items():
-        platform = config.platform(name)
-        slots = config.pool(platform.pool).slots if platform.pool else limit
-        groups = _groups(platform, mine, min(limit, slots))
+    for platform in needed:
+        groups = _groups(platform, by_platform[platform.name], most[platform.name])
         for number, group in enumerate(groups, start=1):
-            suffix = "" if platform.strategy == "single" else f"-{number}"
-            made.append(
-                Batch(id=f"{suite.name}-{name}{suffix}", suite=suite.name, platform=name, items=tuple(group))
-            )
+            key = f"{suite.name}-{platform.name}{'' if platform.strategy == 'single' else f'-{number}'}"
+            made.append(Batch(id=key, suite=suite.name, platform=platform.name, items=tuple(group)))
     return tuple(made)
+
+
+def _shares(config: Config, suite: Suite, needed: Sequence[Platform]) -> dict[str, int]:
+    """Return how many jobs each platform may have: its share of the matrix, and of its pool's slots."""
+    single = [platform for platform in needed if platform.strategy == "single"]
+    matrix = (MATRIX_LIMIT - len(single)) // max(len(needed) - len(single), 1)
+    shares = {platform.name: 1 if platform in single else matrix for platform in needed}
+    for name in dict.fromkeys(platform.pool for platform in needed if platform.pool):
+        sharing = [platform for platform in needed if platform.pool == name]
+        slots = config.pool(name).slots
+        if slots < len(sharing):
+            raise PlanError(
+                f"the suite `{suite.name}` needs {len(sharing)} jobs of the pool `{name}`, which has {slots}",
+                hint="run fewer of its platforms in one suite, or raise the pool's `slots`",
+            )
+        for number, platform in enumerate(sharing):
+            share = slots // len(sharing) + (number < slots % len(sharing))
+            shares[platform.name] = min(shares[platform.name], share)
+    return shares
 
 
 def _groups(platform: Platform, chosen: list[Item], most: int) -> list[list[Item]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ci_tasks.errors import PlanError
+
 Environ = Mapping[str, str]
 
 NO_COMMIT = re.compile(r"0{40}|0{64}")
@@ -22,6 +24,8 @@ class Base:
     because: str
     fallback: str = ""
     """Revision to use when the first one is not in this clone, as after a force-push."""
+    given: bool = False
+    """Whether a person named the revision, so that an unknown one is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,34 +48,40 @@ class Provider:
 
 
 def _github_base(environ: Environ, event: Mapping[str, Any]) -> Base | None:
-    """See https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows."""
+    """See https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows.
+
+    An event that names no base selects everything: a failure to know is never «nothing changed».
+
+    :raises PlanError: for an event that runs a stranger's code with this repository's secrets
+    """
     name = environ.get("GITHUB_EVENT_NAME", "")
+    if name in ("pull_request_target", "workflow_run"):
+        raise PlanError(
+            f"refusing the event {name}: it would run a stranger's code with this repository's secrets",
+            hint="start the workflow on `pull_request`, as `ci.render` does",
+        )
     default = _default_branch(event)
+    found = None
     if environ.get("GITHUB_BASE_REF"):
         branch = environ["GITHUB_BASE_REF"]
-        return Base(
+        found = Base(
             revision=f"origin/{branch}", because=f"origin/{branch}, which the pull request wants to join"
         )
-    if name == "merge_group":
-        before = str(_at(event, "merge_group", "base_sha") or "")
-        return Base(
+    elif name == "merge_group" and _at(event, "merge_group", "base_sha"):
+        before = str(_at(event, "merge_group", "base_sha"))
+        found = Base(
             revision=before, because=f"{before[:12]}, which the merge queue builds on", fallback=default
         )
-    if name == "push":
-        return _pushed(environ, event, default)
-    if name in ("schedule", "workflow_dispatch"):
-        return Base(revision="", because=f"nothing: the event is {name}")
-    return None
+    elif name == "push" and environ.get("GITHUB_REF_TYPE") != "tag":
+        found = _pushed(environ, event, default)
+    return found or (Base(revision="", because=f"nothing: the event is {name}") if name else None)
 
 
 def _pushed(environ: Environ, event: Mapping[str, Any], default: str) -> Base | None:
     before = str(event.get("before") or "")
-    if not before:
-        return None
-    if not NO_COMMIT.fullmatch(before):
-        return Base(
-            revision=before, because=f"{before[:12]}, where the branch was before this push", fallback=default
-        )
+    if before and not NO_COMMIT.fullmatch(before):
+        because = f"{before[:12]}, where the branch was before this push"
+        return Base(revision=before, because=because, fallback=default)
     if not default or default == f"origin/{environ.get('GITHUB_REF_NAME', '')}":
         return Base(revision="", because="nothing: this is the first push of the default branch")
     return Base(revision=default, because=f"{default}, since the branch is new")

@@ -194,6 +194,19 @@ def is_ours(text: str) -> bool:
     return bool(re.match(r"# Made by `invoke \S*render` from ", text))
 
 
+def check_root(root: Path) -> None:
+    """Make sure that GitHub would read what is written below a project's root.
+
+    :raises RenderError: when the root is a folder inside a repository
+    """
+    above = [folder for folder in root.parents if (folder / ".git").exists()]
+    if above and not (root / ".git").exists():
+        raise RenderError(
+            f"{root} is not the root of its repository, and GitHub reads workflows only there",
+            hint=f"move {FILE} and tasks.py to {above[0]}",
+        )
+
+
 def difference(old: str, rendered: Rendered) -> str:
     """Return a unified diff from the text of a file to what it should be."""
     lines = unified_diff(

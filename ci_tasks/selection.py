@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ci_tasks import patterns
 from ci_tasks.changes import Change, Changes
-from ci_tasks.items import Finder, Item, LeftOut
+from ci_tasks.items import Finder, Item, LeftOut, stem
 from ci_tasks.settings import Suite
 
 ASKED_FOR = "every item was asked for"
@@ -30,11 +30,18 @@ class Selection:
 
 
 def of_files(
-    suite: Suite, platforms: Iterable[str], files: Iterable[str], changes: Changes, *, everything: str = ""
+    suite: Suite,
+    platforms: Iterable[str],
+    files: Iterable[str],
+    changes: Changes,
+    freed: Mapping[str, str],
+    *,
+    everything: str = "",
 ) -> Selection:
     """Select among items that are files.
 
     :param files: every path of the newer revision
+    :param freed: names that count as changed for another reason, which is given
     :param everything: why all items are to run whatever changed; empty when only the change counts
     """
     known = tuple(platforms)
@@ -42,17 +49,20 @@ def of_files(
     changed = {change.path: change for change in changes.files}
     everything = everything or _everything(suite, changes)
     selected, left_out, total = [], [], 0
+    named = bool(freed) and any("{name}" in pattern for pattern in suite.include)
     for path in files:
         change = changed.get(path)
-        if change is None and not everything:
+        if change is None and not everything and stem(path) not in freed and not named:
             total += finder.matches(path)
             continue
         found = finder.find(path)
         if isinstance(found, LeftOut):
-            left_out.append(found)
+            left_out += [found] if change or everything else []
         elif found:
             total += 1
-            selected.append(Selected(item=found, because=_because(change) or everything))
+            because = _because(change) or everything or freed.get(found.name, "")
+            if because:
+                selected.append(Selected(item=found, because=because))
     unmatched = [pattern for pattern in suite.include if pattern not in finder.matched]
     warnings = [f"suites.{suite.name}.include: `{pattern}` matches no file" for pattern in unmatched]
     strange = [out.platform for out in left_out if out.platform and out.platform not in known]
@@ -71,12 +81,15 @@ def of_files(
     )
 
 
-def of_list(suite: Suite, items: tuple[Item, ...], changes: Changes, *, everything: str = "") -> Selection:
-    """Select all of a fixed list, or nothing of it."""
+def of_list(
+    suite: Suite, items: tuple[Item, ...], changes: Changes, freed: Mapping[str, str], *, everything: str = ""
+) -> Selection:
+    """Select all of a fixed list, or of it what is `freed`."""
     because = everything or _everything(suite, changes)
     if not suite.triggers and not suite.run_all:
         because = because or "the suite has no `triggers`, so it always runs"
-    selected = tuple(Selected(item=item, because=because) for item in items) if because else ()
+    reasons = [(item, because or freed.get(item.name, "")) for item in items]
+    selected = tuple(Selected(item=item, because=why) for item, why in reasons if why)
     return Selection(suite=suite.name, selected=selected, left_out=(), total=len(items), warnings=())
 
 

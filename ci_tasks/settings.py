@@ -128,16 +128,6 @@ class Suite:
         """Whether the items are a list that is given, rather than files that are found."""
         return not self.include
 
-    @property
-    def watched(self) -> tuple[str, ...]:
-        """Patterns of the paths whose change can select an item; what `on: paths` is rendered from."""
-        return (
-            *self.include,
-            *self.run_all,
-            *self.triggers,
-            *((self.exclusions,) if self.exclusions else ()),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

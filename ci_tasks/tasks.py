@@ -46,9 +46,7 @@ def _translated(body: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(body)
     def run(*arguments: P.args, **named: P.kwargs) -> None:
-        for name in [name for name in os.environ if name.startswith("GIT_")]:
-            if not name.startswith(KEPT_GIT_VARIABLES):
-                del os.environ[name]
+        _settle_in()
         try:
             body(*arguments, **named)
         except errors.CiTasksError as error:
@@ -67,6 +65,15 @@ def _translated(body: Callable[P, None]) -> Callable[P, None]:
             raise Exit(code=errors.BUG) from None
 
     return run
+
+
+def _settle_in() -> None:
+    """Undo what whoever started us may have done to signals, streams and git."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would make every exit code 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        if not name.startswith(KEPT_GIT_VARIABLES):
+            del os.environ[name]
 
 
 def _complain(message: str, hint: str) -> None:
@@ -150,6 +157,7 @@ def render(
     if target != "github":
         raise errors.CiTasksError(f"--target is github, not {target!r}", hint="Buildkite is not rendered yet")
     config = _config()
+    rendering.check_root(config.root)
     chosen = [entry for entry in _suites(config, suite or (), every=True) if entry.workflow]
     if not chosen:
         raise errors.ConfigError(
@@ -366,7 +374,7 @@ def _base(base: str, *, everything: bool) -> Base | None:
     from ci_tasks.providers import Base  # noqa: PLC0415  # `invoke --list` does without
 
     if base:
-        return Base(revision=base, because=f"{base}, as asked for")
+        return Base(revision=base, because=f"{base}, as asked for", given=True)
     if everything:
         return None
     return _provider().base(os.environ, _event())

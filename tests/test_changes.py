@@ -24,7 +24,7 @@ def _as_the_project(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def changed(project: Project, base: str, head: str = "") -> dict[str, str]:
-    found = between(Repository(project.root), Base(revision=base, because="test"), head)
+    found = between(Repository(project.root), Base(revision=base, because="test", given=True), head)
     return {change.path: change.status for change in found.files}
 
 
@@ -158,7 +158,9 @@ def test_a_base_that_a_force_push_took_away_is_replaced_aloud(project: Project) 
         Repository(project.root), Base(revision="1" * 40, because="push", fallback="stable"), head
     )
     assert [change.path for change in found.files] == ["b"]
-    assert found.because == "stable, since 111111111111 is not in this clone (a force-push?)"
+    assert (
+        found.because == "stable, since 111111111111 is not in this clone (a force-push, or a first commit?)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ MISTAKES = [
     ('setup = ["a \'b"]', "cannot be split into words: no closing quotation"),
     ('setup = ["go {roto}"]', "unknown placeholder `{roto}`; did you mean `root`?"),
     ('run-all = ["/abs/**"]', "suites.suite.run-all[0]: expected a path pattern relative to ci.toml"),
+    ('triggers = ["x[z-a]"]', "suites.suite.triggers[0]: 'x[z-a]' is no pattern: bad character range"),
     ('triggers = ["a/{name}"]', "no placeholders here, got `{name}`"),
     ('workflow = "ci.yml"', "expected a file directly in .github/workflows/"),
     ('setup = ["echo {name}"]', "suites.suite.setup: unknown placeholder `{name}`"),

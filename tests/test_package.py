@@ -44,7 +44,7 @@ def installed(folder: Path, package: Path, *, editable: bool = False) -> Path:
     borrowed = subprocess.run(
         [sys.executable, "-c", DEPENDENCIES], check=True, capture_output=True, text=True
     ).stdout
-    flags = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
+    flags = ["--ignore-installed", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
     if editable:
         flags += ["--no-build-isolation", "--editable"]
     environ = {**os.environ, "PYTHONPATH": borrowed.strip()}

@@ -58,6 +58,7 @@ def test_a_platform_is_read_from_the_end_of_the_name(path: str, fields: dict[str
 
 
 def test_placeholders_become_stars_for_github() -> None:
+    assert patterns.glob("c++/v?/[!a]x[bc].toml") == "c\\+\\+/v*/*x[bc].toml"
     assert patterns.glob("plans/**/{name}/v{version}-{platform}.json") == "plans/**/*/v*-*.json"
     assert patterns.fields("a/{name}/{nope}") == ("name", "nope")
 

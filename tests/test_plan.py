@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,27 @@ def test_a_pool_is_never_exceeded_and_no_item_is_lost(
     assert len(found) <= 5
     assert sum(found) == count
     assert all(found)
+
+
+def test_platforms_that_share_a_pool_share_its_slots() -> None:
+    read, suite = project_with(platform("darwin-arm64"), platform("darwin-amd64"))
+    made = plan.batches(read, suite, some(50, "darwin-arm64", "darwin-amd64"))
+    assert [batch.platform for batch in made] == ["darwin-arm64"] * 3 + ["darwin-amd64"] * 2
+
+
+def test_a_pool_with_too_few_slots_is_an_error() -> None:
+    names = [f"darwin-{number}" for number in range(6)]
+    read, suite = project_with(*(platform(name, strategy="single") for name in names))
+    with pytest.raises(PlanError, match="needs 6 jobs of the pool `mac`, which has 5"):
+        plan.batches(read, suite, some(1, *names))
+
+
+def test_one_matrix_holds_the_batches_of_all_its_platforms() -> None:
+    read, suite = project_with(
+        platform(), platform("linux-arm64", strategy="single"), platform("linux-riscv64")
+    )
+    made = plan.batches(read, suite, some(300, "linux-amd64", "linux-arm64", "linux-riscv64"))
+    assert len(made) <= plan.MATRIX_LIMIT
 
 
 def test_items_are_filtered_before_they_are_grouped() -> None:
@@ -373,7 +396,22 @@ def test_an_exclusions_file_that_cannot_be_used_is_an_error(
     assert result.code == 2
     assert message in result.err
     (project.root / "excluded.json").unlink()
-    assert "cannot be read" in project.invoke("ci.plan").err
+    missing = project.invoke("ci.plan")
+    assert missing.code == 0
+    assert "there is no excluded.json, so nothing is excluded" in missing.err
+
+
+def test_an_item_that_is_no_longer_excluded_counts_as_changed(project: Project) -> None:
+    text = RECIPES.replace("run-all =", 'exclusions = "excluded.json"\nrun-all =')
+    recipes = {f"recipes/{name}.toml": "" for name in "abc"}
+    project.commit({"ci.toml": text, "excluded.json": json.dumps(EXCLUSIONS), **recipes})
+    project.commit({"excluded.json": json.dumps({"exclusions": EXCLUSIONS["exclusions"][1:]})})
+    (suite,) = project.invoke("ci.plan", "--format", "json").json()["suites"]
+    assert {item["name"]: item["because"] for item in suite["items"]} == {
+        "a": "excluded.json no longer excludes it (broken https://example.org/1)"
+    }
+    project.commit({"docs": ""})
+    assert selection(project) == {}
 
 
 @pytest.mark.parametrize(
@@ -513,8 +551,50 @@ def test_the_event_says_what_to_compare_with(project: Project, tmp_path: Path) -
     assert request["base"] == before
     queued = event(project, tmp_path, "merge_group", {"merge_group": {"base_sha": before}})
     assert queued["base"] == before
-    for name in ("schedule", "workflow_dispatch"):
+    for name in ("schedule", "workflow_dispatch", "release", "something_new"):
         assert event(project, tmp_path, name, {})["base"] is None
+    tag = event(
+        project, tmp_path, "push", {"before": "0" * 40, "repository": repository}, GITHUB_REF_TYPE="tag"
+    )
+    assert tag["base"] is None
+    assert event(project, tmp_path, "merge_group", {})["base"] is None
+
+
+def test_a_force_push_to_the_default_branch_runs_everything(project: Project, tmp_path: Path) -> None:
+    project.commit({"ci.toml": RECIPES, "recipes/a.toml": ""})
+    head = project.commit({"recipes/b.toml": ""})
+    project.git("update-ref", "refs/remotes/origin/main", head)
+    values = {"before": "d" * 40, "repository": {"default_branch": "main"}}
+    document = event(project, tmp_path, "push", values, GITHUB_REF_NAME="main")
+    assert document["base"] is None
+    assert "since dddddddddddd is not in this clone" in str(document["because"])
+
+
+@pytest.mark.parametrize("name", ["pull_request_target", "workflow_run"])
+def test_an_event_that_runs_strangers_code_with_secrets_is_refused(project: Project, name: str) -> None:
+    project.commit({"ci.toml": RECIPES})
+    result = project.invoke("ci.plan", environ={"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": name})
+    assert result.code == 2
+    assert f"refusing the event {name}" in result.err
+
+
+def test_a_git_that_fails_is_seen_though_child_signals_were_ignored(project: Project) -> None:
+    project.commit({"ci.toml": RECIPES})
+    script = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", script, *project.command("ci.plan", "--base", "nowhere")]
+    done = subprocess.run(
+        command, cwd=project.root, env=dict(project.environ), capture_output=True, check=False
+    )
+    assert done.returncode == 2
+
+
+def test_a_first_commit_on_buildkite_runs_everything(project: Project) -> None:
+    project.commit({"ci.toml": RECIPES, "recipes/a.toml": ""})
+    project.git("checkout", "--quiet", "--orphan", "fresh")
+    project.commit()
+    environ = {"BUILDKITE": "true", "BUILDKITE_PIPELINE_DEFAULT_BRANCH": "main", "BUILDKITE_BRANCH": "main"}
+    document = project.invoke("ci.plan", "--format", "json", environ=environ).json()
+    assert document["base"] is None
 
 
 def test_the_chain_from_a_change_to_a_job_is_explained(project: Project) -> None:

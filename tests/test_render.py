@@ -125,10 +125,16 @@ def test_every_output_that_is_read_is_published(suite: str) -> None:
 def test_a_workflow_starts_on_the_patterns_that_select() -> None:
     _, workflow = rendered("recipes")
     expected = [
-        "recipes/**/*.toml", "internal/recipe/recipes/**/*.toml", "**/*.go", "go.mod", "go.sum",
-        "testdata/golden/execution-exclusions.json", "!recipes/discovery/**",
-        ".github/workflows/test-changed-recipes.yml", "ci.toml",
-    ]  # fmt: skip
+        "recipes/**/*.toml",
+        "internal/recipe/recipes/**/*.toml",
+        "!recipes/discovery/**",
+        "**/*.go",
+        "go.mod",
+        "go.sum",
+        "testdata/golden/execution-exclusions.json",
+        ".github/workflows/test-changed-recipes.yml",
+        "ci.toml",
+    ]
     assert workflow["on"]["pull_request"]["paths"] == workflow["on"]["push"]["paths"] == expected
     _, golden = rendered("golden")
     assert golden["on"]["pull_request"]["paths"][0] == "testdata/golden/plans/**/*/v*-*.json"
@@ -275,6 +281,16 @@ def test_what_cannot_be_rendered_is_explained(project: Project, text: str, messa
     assert result.code == 2
     assert message in result.err
     assert "hint: " in result.err
+
+
+def test_a_project_in_a_folder_of_its_repository_is_told_that_github_would_not_see_it(
+    project: Project,
+) -> None:
+    inside = Project(root=project.root / "sub", environ=project.environ)
+    inside.write({"ci.toml": RECIPES, "tasks.py": "from ci_tasks import ns\n"})
+    result = inside.invoke("ci.render")
+    assert result.code == 2
+    assert "is not the root of its repository" in result.err
 
 
 def test_a_target_that_is_not_there_is_an_error(project: Project) -> None:
