@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -13,18 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ci_tasks import homes, logs, report
+from ci_tasks import cache, homes, logs, report
 from ci_tasks.errors import BatchError
-from ci_tasks.homes import CacheUse, Home, Remover, Store
+from ci_tasks.homes import Home, Remover
 from ci_tasks.items import Item
 from ci_tasks.journal import STATE, Journal, state
+from ci_tasks.journal import VERSION as JOURNAL
 from ci_tasks.journal import replace as write
-from ci_tasks.process import Command, Crew, Ended, signal_name
+from ci_tasks.process import GRACE, KILLED, Command, Crew, Ended, signal_name
 from ci_tasks.report import CacheState, Host, Outcome, Report
 from ci_tasks.settings import PLACEHOLDERS, Config, Suite
 
 SETUP_LIMIT = 3600.0
 """Seconds that one setup command may take."""
+EMPTY = "the download cache is still empty: does the command use the folder it is given?"
 TICK = 0.5
 """Seconds between two looks at the progress."""
 
@@ -44,8 +47,10 @@ class Audience(Protocol):
 
     def started(self, key: int, work: Work) -> None: ...
     def printed(self, key: int, chunk: bytes) -> None: ...
-    def finished(self, key: int, outcome: Outcome, log: Path) -> None: ...
+    def finished(self, key: int, outcome: Outcome, log: Path | None) -> None: ...
     def setting_up(self, suite: str, words: Sequence[str]) -> None: ...
+    def set_up(self) -> None: ...
+    def stopping(self, signal: str) -> None: ...
     def tick(self) -> None: ...
 
 
@@ -75,11 +80,12 @@ class _Batch:
         self.signal = 0
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
-        self.store = Store(config.root / STATE / "cache")
+        self.store = cache.Store(config.root / STATE / "cache")
         self.bytes_before = self.store.size()
         self.suites = list({entry.suite.name: entry.suite for entry in work}.values())
         self.given = {suite.name: homes.allowed(options.environ, suite.pass_env) for suite in self.suites}
         self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
+        self.journal = Journal(options.out / "journal.jsonl")
         self.remover = Remover()
 
     def run(self) -> None:
@@ -88,11 +94,8 @@ class _Batch:
             "head": self.options.head,
             "started": _stamp(self.started),
         }
-        with (
-            Journal(self.options.out / "journal.jsonl", about) as journal,
-            Crew(self.audience.printed) as crew,
-        ):
-            self.journal = journal
+        with self.journal, Crew(self.audience.printed) as crew:
+            self.journal.record({"journal": JOURNAL, **about})
             skipped = self._not_set_up(crew)
             waiting = deque(key for key in range(len(self.work)) if key not in skipped)
             while (waiting and not crew.stopped) or crew.running:
@@ -100,23 +103,42 @@ class _Batch:
                     self._start(crew, waiting.popleft())
                 for key, ended in crew.wait(TICK):
                     self._finish(key, ended)
-                self.audience.tick()
+                self._tick(crew)
             self.signal = crew.stopped
+            self.write()
+            self._tidy()
 
-    def tidy(self) -> None:
+    def _tick(self, crew: Crew) -> None:
+        if crew.stopped and not self.signal:
+            self.signal = crew.stopped
+            self.audience.stopping(signal_name(crew.stopped))
+        self.audience.tick()
+
+    def _tidy(self) -> None:
         """Wait for the homes that are being removed; what cannot be removed is a warning."""
         left = self.remover.close()
-        self.warnings += [
-            f"the home {folder} could not be removed: {reason}" for folder, reason in left.items()
-        ]
-        if not any(self.parent.iterdir()):
+        for folder, reason in left.items():
+            self.warnings.append(f"the home {folder} could not be removed: {reason}")
+        with contextlib.suppress(OSError):  # kept homes are in it, or an item has removed it
             self.parent.rmdir()
+        if left:
+            self.write()
+
+    def write(self) -> Report:
+        """Write the report of what is known now, and return it; a disk that is full becomes a warning."""
+        done = self.report()
+        try:
+            write(self.options.out / "report.json", report.as_json(done))
+        except OSError as error:
+            self.warnings.append(f"the report could not be written: {error}")
+            return self.report()
+        return done
 
     def _not_set_up(self, crew: Crew) -> set[int]:
         """Run the setup commands of every suite; record the items of suites whose setup failed."""
         skipped: set[int] = set()
         for suite in self.suites:
-            reason = self._set_up(crew, suite)
+            reason = self._set_up(crew, suite) if not crew.stopped else ""
             if reason:
                 for key, entry in enumerate(self.work):
                     if entry.suite == suite:
@@ -145,11 +167,12 @@ class _Batch:
             ended: list[tuple[int, Ended]] = []
             while not ended:
                 ended = crew.wait(TICK)
-                self.audience.tick()
+                self._tick(crew)
+            self.audience.set_up()
             status, reason = _judged(ended[0][1], SETUP_LIMIT)
             if status != "passed":
-                tail = " | ".join(logs.tail(log, 3))
-                return f"setup `{' '.join(words)}`: {reason}{f': {tail}' if tail else ''} (see {log.name})"
+                tail = "" if ended[0][1].failure else " | ".join(("", *logs.tail(log, 3)))
+                return f"setup `{' '.join(words)}`: {reason}{tail} (see logs/{log.name})"
         return ""
 
     def _start(self, crew: Crew, key: int) -> None:
@@ -176,13 +199,13 @@ class _Batch:
             "platform": self.options.platform,
             "root": os.fspath(self.config.root),
             "home": os.fspath(home.folder),
-            "cache": os.fspath(home.cache),
+            "cache": os.fspath(home.loan.folder),
             "python": sys.executable,
             "args": " ".join(item.args),
         }
         own = {name: _filled(value, values) for name, value in suite.env}
         if suite.cache and suite.cache.variable:
-            own[suite.cache.variable] = os.fspath(home.cache)
+            own[suite.cache.variable] = os.fspath(home.loan.folder)
         words = [
             part
             for word in suite.command
@@ -202,7 +225,7 @@ class _Batch:
         status, reason = _judged(ended, entry.suite.timeout)
         if ended.log_failure:
             reason = f"{reason}; its log is not complete: {ended.log_failure}".removeprefix("; ")
-        use = self._settled(home, passed=status == "passed", alone=alone)
+        use = self._settled(home, entry.item.name, passed=status == "passed", alone=alone)
         kept = self.options.keep_homes or status != "passed"
         if not kept:
             self.remover.remove(home.folder)
@@ -218,37 +241,40 @@ class _Batch:
         )
         self._record(key, outcome)
 
-    def _settled(self, home: Home, *, passed: bool, alone: bool) -> CacheUse:
+    def _settled(self, home: Home, item: str, *, passed: bool, alone: bool) -> cache.Use:
         try:
-            return homes.settle(home, self.store, passed=passed, alone=alone)
+            use = cache.settle(home.loan, self.store, passed=passed, alone=alone)
         except OSError as error:
-            self.warnings.append(f"the download cache could not take what {home.folder.name} added: {error}")
-            return CacheUse(added=None, reused=None)
+            self.warnings.append(f"the download cache could not take what {item} added: {error}")
+            return cache.Use(added=None, reused=None)
+        if use.spoilt:
+            counted = report.counted(use.spoilt, "entry", "entries")
+            self.warnings.append(
+                f"{item} changed {counted} of the download cache in place; they were thrown away"
+            )
+        return use
 
     def _record(self, key: int, outcome: Outcome) -> None:
         self.outcomes[key] = outcome
         self.journal.record(report.as_record(outcome))
-        log = self.options.out / (outcome.log or "")
-        self.audience.finished(key, outcome, log)
+        self.audience.finished(key, outcome, self.options.out / outcome.log if outcome.log else None)
 
     def report(self) -> Report:
         """Return the report of what is known now: every item exactly once."""
-        stopped = (
-            f"the batch was ended by {signal_name(self.signal)} before"
-            if self.signal
-            else "the batch ended before"
-        )
+        why = f"the batch was ended by {signal_name(self.signal)}" if self.signal else "the batch ended early"
         outcomes = [
             self.outcomes.get(key)
-            or _outcome(entry, "interrupted" if key in self.running else "not-run", stopped)
+            or _outcome(entry, "interrupted" if key in self.running else "not-run", why)
             for key, entry in enumerate(self.work)
         ]
         modes = {entry.suite.cache.mode for entry in self.work if entry.suite.cache}
         after = self.store.size()
-        if modes and not after and any(outcome.status == "passed" for outcome in outcomes):
-            self.warnings.append(
-                "the download cache is still empty: does the command use the folder it is given?"
-            )
+        empty = modes and not after and any(outcome.status == "passed" for outcome in outcomes)
+        warnings = [
+            *self.warnings,
+            *([EMPTY] if empty else []),
+            *([self.journal.failure] if self.journal.failure else []),
+        ]
         return Report(
             suites=tuple(suite.name for suite in self.suites),
             platform=self.options.platform,
@@ -258,13 +284,13 @@ class _Batch:
             started=_stamp(self.started),
             seconds=round(time.monotonic() - self.clock, 3),
             cache=CacheState(
-                mode=" and ".join(sorted(modes)) or "variable",
+                mode=" and ".join(sorted(modes)) or "none",
                 bytes_before=self.bytes_before,
                 bytes_after=after,
             ),
             outcomes=tuple(outcomes),
             signal=self.signal,
-            warnings=tuple(self.warnings),
+            warnings=tuple(warnings),
         )
 
 
@@ -279,9 +305,7 @@ def run(config: Config, work: Sequence[Work], options: Options, audience: Audien
     try:
         batch.run()
     finally:
-        batch.tidy()
-        done = batch.report()
-        write(options.out / "report.json", report.as_json(done))
+        done = batch.write()
     return done
 
 
@@ -324,7 +348,8 @@ def _judged(ended: Ended, limit: float) -> tuple[str, str]:
     if ended.interrupted:
         return "interrupted", "the batch was told to stop"
     if ended.timed_out:
-        return "timed-out", f"took longer than {report.duration(limit)}"
+        ignored = f", and ignored SIGTERM for {report.duration(GRACE)}" if ended.signal == KILLED else ""
+        return "timed-out", f"took longer than {report.duration(limit)}{ignored}"
     if ended.signal:
         return "failed", f"killed by {signal_name(ended.signal)}"
     if ended.exit_code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ci_tasks import logs, providers
+from ci_tasks.process import STOP_GRACE
 from ci_tasks.providers import Provider
 from ci_tasks.report import STATUSES, Line, Outcome, counted, duration, size
 
@@ -34,9 +36,13 @@ WORD = max(map(len, STATUSES))
 LINE = 8192
 """Characters after which a line without an end is cut in two."""
 
-_CONTROL = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b[^\[\]]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
+_ESCAPE = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands, such as a window's title
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # control sequences; colours are among them
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 class Console:
@@ -56,6 +62,7 @@ class Console:
         self._done = self._bad = 0
         self._spoke = time.monotonic()
         self._output: _Lines | None = None
+        self._token = ""
         self._live = _live(stream) if live else None
         self.silent = False
         """Whether writing failed, so that the rest was not shown."""
@@ -87,7 +94,7 @@ class Console:
             self.say(self._inert(line.text), line.style)
 
     def _inert(self, text: str) -> str:
-        return "\n".join(self._provider.inert(plain(line)) for line in text.split("\n"))
+        return inert(text, self._provider, colour=self._colour)
 
     def started(self, key: int, work: Work) -> None:
         self._running[key] = (work.item.name, time.monotonic())
@@ -96,24 +103,35 @@ class Console:
         self.tick()
 
     def setting_up(self, suite: str, words: Sequence[str]) -> None:
-        self.say(f"setting up {suite}: {self._inert(' '.join(words))}", "quiet")
+        title = f"setting up {suite}: {' '.join(words)}"
         if self._folded:
-            self._output = _Lines(self._put)
+            self._open(title)
+        else:
+            self.say(self._inert(title.replace("\n", " ")), "quiet")
+        self._running[-1] = (f"setup of {suite}", time.monotonic())
+
+    def set_up(self) -> None:
+        del self._running[-1]
+        if self._folded:
+            self._shut()
+
+    def stopping(self, signal: str) -> None:
+        grace = duration(STOP_GRACE)
+        self.say(f"{signal}: ending what runs, for up to {grace}; once more to kill it at once", "bad")
 
     def printed(self, key: int, chunk: bytes) -> None:
         if self._output and (self._streams or key < 0):
             self._output.take(chunk)
 
     def _open(self, title: str) -> None:
-        if self._provider is not providers.TERMINAL:
-            self.say(self._provider.group(self._inert(title.replace("\n", " "))))
+        self.say(self._provider.group(self._inert(title.replace("\n", " "))))
         self._token = providers.token()
         if self._provider.pause(self._token):
             self.say(self._provider.pause(self._token))
         self._output = _Lines(self._put)
 
     def _put(self, line: str) -> None:
-        self.say(self._provider.inert(line))
+        self.say(self._inert(line))
 
     def _shut(self) -> None:
         if self._output:
@@ -123,7 +141,7 @@ class Console:
             if text:
                 self.say(text)
 
-    def finished(self, key: int, outcome: Outcome, log: Path) -> None:
+    def finished(self, key: int, outcome: Outcome, log: Path | None) -> None:
         self._done += 1
         self._bad += outcome.status != "passed"
         if key in self._running:
@@ -131,15 +149,15 @@ class Console:
             if self._folded and not self._streams:
                 self._open(outcome.item)
                 self._replay(log)
-            if self._folded:
+            if self._output:
                 self._shut()
         if outcome.status != "not-run":
             self._result(outcome)
         self.tick()
 
-    def _replay(self, log: Path) -> None:
-        if self._output:
-            with log.open("rb") as stream:
+    def _replay(self, log: Path | None) -> None:
+        if self._output and log:
+            with contextlib.suppress(OSError), log.open("rb") as stream:  # an item may have removed it
                 self._output.take(stream.read(SHOWN + 1))
 
     def _result(self, outcome: Outcome) -> None:
@@ -159,13 +177,13 @@ class Console:
     def tick(self) -> None:
         """Refresh the live line; without a terminal, say what runs when nothing was said for long."""
         now = time.monotonic()
-        running = ", ".join(
-            f"{plain(name)} ({duration(now - since)})" for name, since in self._running.values()
-        )
-        if self._live:
+        names = (f"{name} ({duration(now - since)})" for name, since in self._running.values())
+        running = self._inert(", ".join(names).replace("\n", " "))
+        if self._live and running:
             bad = f", {self._bad} not passed" if self._bad else ""
             left = counted(self._total - self._done, "item")
-            self._live.update(_text(f"{left} to go{bad}; running: {running or 'setup'}"), refresh=True)
+            text = f"{left} to go{bad}; running: {running}"
+            self._live.update(_text(text, colour=self._colour), refresh=True)
         elif running and now - self._spoke >= HEARTBEAT:
             self.say(f"still running: {running}", "quiet")
 
@@ -203,12 +221,17 @@ class _Lines:
 
     def _show(self, line: str) -> None:
         for start in range(0, max(len(line), 1), LINE):
-            self._put(plain(line[start : start + LINE]))
+            self._put(line[start : start + LINE])
 
 
-def plain(text: str) -> str:
-    """Take out what commands a terminal; colours stay, and so do tabs."""
-    return _CONTROL.sub("", text)
+def plain(text: str, *, colour: bool = True) -> str:
+    """Take out what commands a terminal; tabs stay, and colours if they are wanted."""
+    return _ESCAPE.sub(lambda found: found[0] if colour and _COLOUR.fullmatch(found[0]) else "", text)
+
+
+def inert(text: str, provider: Provider, *, colour: bool = False) -> str:
+    """Return text, line by line, in a form that commands neither a terminal nor a provider."""
+    return "\n".join(provider.inert(plain(line, colour=colour)) for line in text.split("\n"))
 
 
 def colours(stream: TextIO, environ: Mapping[str, str], provider: Provider) -> bool:
@@ -229,10 +252,10 @@ def _live(stream: TextIO) -> Live:
     return live
 
 
-def _text(text: str) -> Text:
+def _text(text: str, *, colour: bool) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
-    return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
+    return Text(text, style="dim" if colour else "", no_wrap=True, overflow="ellipsis")
 
 
 def tail_of(folder: Path, outcome: Outcome) -> tuple[str, ...]:

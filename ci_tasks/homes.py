@@ -1,4 +1,4 @@
-"""A fresh home per item, one download cache behind all of them."""
+"""A fresh home per item, and the variables that lead there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import re
-import shutil
 import stat
 import tempfile
 import threading
@@ -14,12 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci_tasks import process
-from ci_tasks.errors import BatchError
+from ci_tasks import cache, process
 from ci_tasks.settings import Cache
-
-UNREAD = 1_000_000_000
-"""Access time, in seconds, that marks a cache entry as not read yet (September 2001)."""
 
 ALLOWED = (
     "PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "USER", "LOGNAME", "SHELL", "CI",
@@ -35,89 +30,22 @@ QUIET = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "DEBIAN_FRO
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One file of a cache; two entries are equal when nothing has written to the file."""
-
-    size: int
-    modified: int
-    inode: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheUse:
-    """Bytes of cache entries that an item added and read; `None` where that cannot be told."""
-
-    added: int | None
-    reused: int | None
-
-
-class Store:
-    """The download cache of a project: a real folder of mode 0700, whose path holds no symbolic link."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder = folder.resolve()
-            self.folder.chmod(0o700)
-            self.sees_reads = _sees_reads(self.folder)
-        except OSError as error:
-            hint = "free the path, or give the cache another user's rights back"
-            raise BatchError(
-                f"the download cache {folder} cannot be used: {error.strerror}", hint=hint
-            ) from None
-
-    def size(self) -> int:
-        return sum(entry.size for entry in entries(self.folder).values())
-
-
-@dataclass(frozen=True, kw_only=True)
 class Home:
     """A fresh home that an item runs in, absolute and without symbolic links."""
 
     folder: Path
-    cache: Path
-    """What `{cache}` stands for."""
-    before: Mapping[str, Entry]
-    """Cache entries that were there when the item started."""
-    mode: str
+    loan: cache.Loan
 
 
-def entries(folder: Path) -> dict[str, Entry]:
-    """Return every file below a folder, by path; symbolic links are not followed."""
-    found: dict[str, Entry] = {}
-    pending = [os.fspath(folder)]
-    while pending:
-        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as listing:
-            for entry in listing:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        found[entry.path] = Entry(
-                            size=status.st_size, modified=status.st_mtime_ns, inode=status.st_ino
-                        )
-    return found
+def make(folder: Path, wanted: Cache | None, store: cache.Store) -> Home:
+    """Make a fresh home, with the cache in it as the suite wants it.
 
-
-def _sees_reads(folder: Path) -> bool:
-    """Tell whether reading a file here moves its access time: not so where `noatime` is set."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".ci-tasks-probe-") as probe:
-        probe.write(b"x")
-        probe.flush()
-        os.utime(probe.name, (UNREAD, os.stat(probe.name).st_mtime))  # noqa: PTH116  # one call, no Path made
-        Path(probe.name).read_bytes()
-        return _was_read(probe.name)
-
-
-def _was_read(path: str) -> bool:
-    return int(os.stat(path).st_atime) != UNREAD  # noqa: PTH116  # called for every cache entry
-
-
-def _mark_unread(found: Mapping[str, Entry]) -> None:
-    for path, entry in found.items():
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            os.utime(path, ns=(UNREAD * 10**9, entry.modified))
+    :raises OSError: when it cannot be made
+    """
+    folder.parent.mkdir(mode=0o700, exist_ok=True)  # an item may have removed it
+    os.mkdir(folder, 0o700)  # noqa: PTH102  # once for every item
+    os.mkdir(f"{folder}/tmp", 0o700)  # noqa: PTH102, S108  # likewise, and a folder of the home
+    return Home(folder=folder, loan=cache.lend(folder, wanted, store))
 
 
 def parent(place: str = "") -> Path:
@@ -131,76 +59,6 @@ def parent(place: str = "") -> Path:
 def slug(name: str, number: int) -> str:
     """Return a folder or file name that no item name can make unsafe: at most 60 letters of ASCII."""
     return f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:50].strip('._') or 'item'}"
-
-
-def make(folder: Path, cache: Cache | None, store: Store) -> Home:
-    """Make a fresh home, with the cache in it as the suite wants it."""
-    os.mkdir(folder, 0o700)  # noqa: PTH102  # once for every item
-    os.mkdir(f"{folder}/tmp", 0o700)  # noqa: PTH102, S108  # likewise, and a folder of the home
-    mode = cache.mode if cache else "variable"
-    inside = folder / cache.path if cache and cache.path and mode != "variable" else store.folder
-    if mode == "symlink":
-        inside.parent.mkdir(parents=True, exist_ok=True)
-        inside.symlink_to(store.folder, target_is_directory=True)
-    elif mode in ("copy", "hardlink"):
-        inside.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _fill(store.folder, inside, link=mode == "hardlink")
-    before = entries(store.folder if mode == "symlink" else inside)
-    if store.sees_reads:
-        _mark_unread(before)
-    return Home(folder=folder, cache=inside, before=before, mode=mode)
-
-
-def _fill(source: Path, target: Path, *, link: bool) -> None:
-    """Copy or link every file of the cache into a home; links fall back to copies on another disk."""
-    for path in entries(source):
-        place = target / Path(path).relative_to(source)
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _place(path, place, link=link)
-
-
-def _place(source: str, place: Path, *, link: bool) -> None:
-    if link:
-        with contextlib.suppress(OSError):
-            os.link(source, place, follow_symlinks=False)
-            return
-    shutil.copy2(source, place)
-
-
-def settle(home: Home, store: Store, *, passed: bool, alone: bool) -> CacheUse:
-    """Measure what an item did to the cache, and take what it added into the shared one.
-
-    :param passed: only an item that passed may give to a cache that it had a copy of
-    :param alone: whether no other item ran meanwhile; otherwise a shared cache tells nothing about one item
-    """
-    shared = home.mode in ("variable", "symlink")
-    after = entries(store.folder if shared else home.cache)
-    if shared and not alone:
-        return CacheUse(added=None, reused=None)
-    new = [path for path, entry in after.items() if home.before.get(path) != entry]
-    reused = None
-    if store.sees_reads:
-        same = (path for path, entry in after.items() if home.before.get(path) == entry)
-        reused = sum(after[path].size for path in same if _was_read(path))
-    if passed and not shared:
-        for path in new:
-            _publish(Path(path), store.folder / Path(path).relative_to(home.cache))
-    return CacheUse(added=sum(after[path].size for path in new), reused=reused)
-
-
-def _publish(source: Path, target: Path) -> None:
-    """Put a file into the shared cache at once or not at all; an entry that is there stays as it is."""
-    if target.exists():
-        return
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".ci-tasks-", delete=False) as part:
-        partial = Path(part.name)
-    try:
-        shutil.copy2(source, partial)
-        with contextlib.suppress(FileExistsError):
-            os.link(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> str:

@@ -31,11 +31,12 @@ class Journal:
     Every record is one write to a file opened for appending, so a kill can tear the last one at most.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
         self._descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
-        self.record({"journal": VERSION, **about})
+        self.failure = ""
+        """Why the journal is not complete; empty when it is."""
 
     def __enter__(self) -> Journal:
         return self
@@ -46,7 +47,12 @@ class Journal:
         os.close(self._descriptor)
 
     def record(self, values: Mapping[str, Any]) -> None:
-        os.write(self._descriptor, json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n")
+        line = json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
+        try:
+            while line and not self.failure:
+                line = line[os.write(self._descriptor, line) :]  # a short write comes before «no space left»
+        except OSError as error:
+            self.failure = f"the journal is not complete: {error.strerror}"
 
 
 def replace(path: Path, text: str) -> None:

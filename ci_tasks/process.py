@@ -30,7 +30,8 @@ DRAIN = 0.5
 KILL_WAIT = 1.0
 """Seconds to wait for killed processes to be gone."""
 CHUNK = 2**16
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+KILLED = int(signal.SIGKILL)
 
 Output = Callable[[int, bytes], None]
 

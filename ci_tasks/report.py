@@ -99,12 +99,17 @@ class Line:
     """`good`, `bad`, `quiet`, or nothing."""
 
 
-def again(outcome: Outcome, platform: str, prefix: str) -> str:
+def again(outcome: Outcome, report: Report, prefix: str) -> str:
     """Return the command that runs an item alone, ready to be pasted into a shell."""
-    name = outcome.path or outcome.item
-    return shlex.join(
-        ["invoke", f"{prefix}run-batch", "--arch", platform, "--suite", outcome.suite, "--item", name]
+    namesakes = [one for one in report.outcomes if (one.suite, one.item) == (outcome.suite, outcome.item)]
+    name = outcome.item if len(namesakes) == 1 else outcome.path or outcome.item
+    words = ["invoke", f"{prefix}run-batch", "--arch", report.platform, "--suite", outcome.suite]
+    system, _, architecture = report.host.platform.partition("-")
+    elsewhere = not (
+        report.platform.startswith(f"{system}-") and report.platform.endswith(f"-{architecture}")
     )
+    named = [f"--item={name}"] if name.startswith("-") else ["--item", name]
+    return shlex.join([*words, *named, *(["--insist"] if elsewhere else [])])
 
 
 def summary(
@@ -117,9 +122,7 @@ def summary(
     :param out: the folder of the report, for paths
     """
     bad = [outcome for outcome in report.outcomes if outcome.status not in ("passed", "not-run")]
-    lines = [
-        line for outcome in bad for line in _failure(outcome, tail(outcome), report.platform, prefix, out)
-    ]
+    lines = [line for outcome in bad for line in _failure(outcome, tail(outcome), report, prefix, out)]
     lines += _not_run(report.of("not-run"))
     lines += [Line(text=f"warning: {warning}", style="bad") for warning in report.warnings]
     style = "good" if report.exit_code == errors.PASSED else "bad"
@@ -133,14 +136,14 @@ def summary(
     return tuple(lines)
 
 
-def _failure(outcome: Outcome, tail: Iterable[str], platform: str, prefix: str, out: str) -> list[Line]:
+def _failure(outcome: Outcome, tail: Iterable[str], report: Report, prefix: str, out: str) -> list[Line]:
     lines = [Line(text=f"{outcome.status}: {outcome.item} ({outcome.suite}): {outcome.reason}", style="bad")]
     lines += [Line(text=f"  | {line}") for line in tail]
     if outcome.log:
         lines.append(Line(text=f"  log:   {out}/{outcome.log}", style="quiet"))
     if outcome.home:
         lines.append(Line(text=f"  home:  {outcome.home}", style="quiet"))
-    return [*lines, Line(text=f"  again: {again(outcome, platform, prefix)}"), Line(text="")]
+    return [*lines, Line(text=f"  again: {again(outcome, report, prefix)}"), Line(text="")]
 
 
 def _not_run(outcomes: Sequence[Outcome]) -> list[Line]:
@@ -155,12 +158,16 @@ def _not_run(outcomes: Sequence[Outcome]) -> list[Line]:
 
 
 def _cache(report: Report) -> str:
-    added = sum(outcome.cache_bytes_added or 0 for outcome in report.outcomes)
-    known = [
-        outcome.cache_bytes_reused for outcome in report.outcomes if outcome.cache_bytes_reused is not None
-    ]
-    reused = f"{size(sum(known))} reused" if known or not report.outcomes else "reuse cannot be told here"
-    return f"{size(report.cache.bytes_after)} ({report.cache.mode}), {size(added)} added, {reused}"
+    if report.cache.mode == "none":
+        return "not used"
+    text = f"{size(report.cache.bytes_after)} ({report.cache.mode})"
+    for word, found in (
+        ("added", [outcome.cache_bytes_added for outcome in report.outcomes]),
+        ("reused", [outcome.cache_bytes_reused for outcome in report.outcomes]),
+    ):
+        known = [count for count in found if count is not None]
+        text += f", {size(sum(known))} {word}" if known else f", {word}: not known"
+    return text
 
 
 def size(count: int) -> str:
@@ -184,8 +191,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def as_record(outcome: Outcome) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ci_tasks import cache as store_of
 from ci_tasks import homes
 from ci_tasks.errors import BatchError
 from ci_tasks.settings import CACHE_MODES, Cache
@@ -22,8 +23,8 @@ def cache(mode: str) -> Cache:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> homes.Store:
-    return homes.Store(tmp_path / "state" / "cache")
+def store(tmp_path: Path) -> store_of.Store:
+    return store_of.Store(tmp_path / "state" / "cache")
 
 
 def mode_of(path: Path) -> int:
@@ -33,7 +34,7 @@ def mode_of(path: Path) -> int:
 def test_the_cache_is_a_real_private_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o755)
     (tmp_path / "link").symlink_to("real")
-    store = homes.Store(tmp_path / "link" / "cache")
+    store = store_of.Store(tmp_path / "link" / "cache")
     assert store.folder == tmp_path.resolve() / "real" / "cache"
     assert mode_of(store.folder) == 0o700
 
@@ -41,53 +42,103 @@ def test_the_cache_is_a_real_private_folder(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
     with pytest.raises(BatchError, match=r"the download cache .* cannot be used"):
-        homes.Store(tmp_path / "cache")
+        store_of.Store(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
-def test_what_one_item_downloads_the_next_one_has(tmp_path: Path, store: homes.Store, mode: str) -> None:
+def test_what_one_item_downloads_the_next_one_has(tmp_path: Path, store: store_of.Store, mode: str) -> None:
     first = homes.make(tmp_path / "first", cache(mode), store)
-    (first.cache / "sub").mkdir()
-    (first.cache / "sub/a.tar").write_bytes(b"x" * 1000)
-    use = homes.settle(first, store, passed=True, alone=True)
+    (first.loan.folder / "sub").mkdir()
+    (first.loan.folder / "sub/a.tar").write_bytes(b"x" * 1000)
+    use = store_of.settle(first.loan, store, passed=True, alone=True)
     assert (use.added, use.reused) == (1000, 0 if store.sees_reads else None)
     second = homes.make(tmp_path / "second", cache(mode), store)
-    assert (second.cache / "sub/a.tar").read_bytes() == b"x" * 1000
-    use = homes.settle(second, store, passed=True, alone=True)
+    assert (second.loan.folder / "sub/a.tar").read_bytes() == b"x" * 1000
+    use = store_of.settle(second.loan, store, passed=True, alone=True)
     assert (use.added, use.reused) == (0, 1000 if store.sees_reads else None)
     third = homes.make(tmp_path / "third", cache(mode), store)
-    assert homes.settle(third, store, passed=True, alone=True).reused == (0 if store.sees_reads else None)
+    assert store_of.settle(third.loan, store, passed=True, alone=True).reused == (
+        0 if store.sees_reads else None
+    )
     assert [path.name for path in store.folder.rglob("*.tar")] == ["a.tar"]
     assert not list(store.folder.rglob(".ci-tasks-*"))
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
 def test_an_item_that_failed_gives_nothing_to_the_cache(
-    tmp_path: Path, store: homes.Store, mode: str
+    tmp_path: Path, store: store_of.Store, mode: str
 ) -> None:
     home = homes.make(tmp_path / "home", cache(mode), store)
-    (home.cache / "half.tar").write_bytes(b"x")
-    homes.settle(home, store, passed=False, alone=True)
+    (home.loan.folder / "half.tar").write_bytes(b"x")
+    store_of.settle(home.loan, store, passed=False, alone=True)
     assert list(store.folder.iterdir()) == []
 
 
-def test_a_copy_cannot_change_an_entry_that_is_there(tmp_path: Path, store: homes.Store) -> None:
+def test_a_copy_cannot_change_an_entry_that_is_there(tmp_path: Path, store: store_of.Store) -> None:
     (store.folder / "a.tar").write_bytes(b"good")
     home = homes.make(tmp_path / "home", cache("copy"), store)
-    (home.cache / "a.tar").write_bytes(b"POISONED")
-    assert homes.settle(home, store, passed=True, alone=True).added == 8
+    (home.loan.folder / "a.tar").write_bytes(b"POISONED")
+    assert store_of.settle(home.loan, store, passed=True, alone=True).added == 0
     assert (store.folder / "a.tar").read_bytes() == b"good"
 
 
+def test_an_entry_that_was_changed_through_a_hard_link_is_thrown_away(
+    tmp_path: Path, store: store_of.Store
+) -> None:
+    (store.folder / "a.tar").write_bytes(b"good")
+    home = homes.make(tmp_path / "home", cache("hardlink"), store)
+    with (home.loan.folder / "a.tar").open("ab") as entry:
+        entry.write(b"POISON")
+    use = store_of.settle(home.loan, store, passed=True, alone=True)
+    assert (use.added, use.spoilt) == (0, 1)
+    assert list(store.folder.iterdir()) == []
+
+
+def test_what_a_killed_batch_has_left_in_the_cache_is_no_entry_and_goes_away(
+    tmp_path: Path, store: store_of.Store
+) -> None:
+    part = store.folder / ".ci-tasks-abc"
+    part.write_bytes(b"half")
+    assert store.size() == 0
+    home = homes.make(tmp_path / "home", cache("copy"), store)
+    assert list(home.loan.folder.iterdir()) == []
+    os.utime(part, (1, 1))
+    store_of.Store(store.folder)
+    assert not part.exists()
+
+
+def test_a_cache_that_an_item_has_locked_or_nested_deeply_is_still_read(
+    tmp_path: Path, store: store_of.Store
+) -> None:
+    (store.folder / "a.tar").write_bytes(b"x")
+    script = "import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", script, store.folder], check=True)
+    (store.folder / "locked").mkdir(mode=0)
+    assert store.size() == 1
+    home = homes.make(tmp_path / "home", cache("variable"), store)
+    assert store_of.settle(home.loan, store, passed=True, alone=True).added == 0
+    assert homes.remove(store.folder) == ""
+
+
+def test_hard_links_tell_nothing_of_what_one_of_several_items_has_read(
+    tmp_path: Path, store: store_of.Store
+) -> None:
+    (store.folder / "a.tar").write_bytes(b"x")
+    home = homes.make(tmp_path / "home", cache("hardlink"), store)
+    assert store_of.settle(home.loan, store, passed=True, alone=False).reused is None
+
+
 def test_a_shared_cache_tells_nothing_of_one_item_when_several_ran(
-    tmp_path: Path, store: homes.Store
+    tmp_path: Path, store: store_of.Store
 ) -> None:
     home = homes.make(tmp_path / "home", cache("variable"), store)
     (store.folder / "a").write_bytes(b"x")
-    assert homes.settle(home, store, passed=True, alone=False) == homes.CacheUse(added=None, reused=None)
+    assert store_of.settle(home.loan, store, passed=True, alone=False) == store_of.Use(
+        added=None, reused=None
+    )
 
 
-def test_a_home_is_fresh_private_and_has_everything_in_it(tmp_path: Path, store: homes.Store) -> None:
+def test_a_home_is_fresh_private_and_has_everything_in_it(tmp_path: Path, store: store_of.Store) -> None:
     home = homes.make(tmp_path / "home", None, store)
     values = homes.environment(home, "TSUKU_HOME")
     assert mode_of(home.folder) == 0o700
@@ -157,6 +208,7 @@ def test_a_locked_home_is_removed_by_somebody_who_is_not_root() -> None:
 import os, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
+from ci_tasks import cache as store_of
 from ci_tasks import homes
 os.setgid(65534); os.setuid(65534)
 home = Path(sys.argv[1]) / 'home'

@@ -194,7 +194,7 @@ def test_items_whose_setup_fails_are_not_run_and_the_batch_fails(project: Projec
     result = project.invoke("ci.run-batch")
     assert result.code == 1
     assert project.statuses(result) == {"one": "not-run", "two": "not-run", "x": "passed"}
-    assert "setup `sh -c echo no compiler; exit 3`: exit code 3: no compiler" in result.err
+    assert "setup `sh -c echo no compiler; exit 3`: exit code 3 | no compiler (see logs/setup-suite-2.log)" in result.err
 
 
 def test_homes_of_items_that_passed_are_gone_and_of_others_are_kept(project: Project) -> None:
