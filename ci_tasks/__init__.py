@@ -1,7 +1,6 @@
 """Invoke tasks that test many independent items on few, dear macOS machines."""
 
-__version__ = "0.1.0"
-
+from ci_tasks.errors import VERSION as __version__  # noqa: N811  # the name that everybody looks for
 from ci_tasks.tasks import ci, ns
 
 __all__ = ["__version__", "ci", "ns"]

@@ -70,9 +70,11 @@ class Repository:
     def __init__(self, root: Path) -> None:
         try:
             from git.cmd import Git  # noqa: PLC0415  # 0.1 s, and it raises where git is not installed
+            from git.exc import GitCommandNotFound  # noqa: PLC0415
         except ImportError:
             raise GitError("git is not installed, or not on PATH", hint="install git 2.30 or newer") from None
         self._git: Git = Git(root)
+        self._unstartable = (OSError, GitCommandNotFound)
         top = os.fsdecode(self._run("rev-parse", "--show-toplevel").removesuffix(b"\n"))
         if not top:
             raise GitError(
@@ -145,7 +147,7 @@ class Repository:
             raise GitError(
                 "this clone is shallow, and holds nothing to compare with", hint=self._revision_hint(head)
             )
-        return Base(revision="", because="nothing: this is the first commit")
+        return Base(revision="", because="nothing, since this is the first commit")
 
     def files(self, head: str = "", *, below: Sequence[str] = ("",)) -> Mapping[str, str]:
         """Return files and the name of each one's blob at `head`; without one, those of the work tree, names empty.
@@ -243,8 +245,11 @@ class Repository:
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
             )
-        except OSError as error:
-            raise GitError(f"git cannot be started: {error}", hint="install git 2.30 or newer") from None
+        except self._unstartable as error:
+            raise GitError(
+                f"git cannot be started: {str(error).strip().splitlines()[0]}",
+                hint="install git 2.30 or newer",
+            ) from None
         return int(status), bytes(out), err if isinstance(err, str) else err.decode("utf-8", "replace")
 
 

@@ -62,7 +62,9 @@ def load(path: Path) -> Config:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path} nests too deeply") from None
+    except ValueError as error:  # also a number of more digits than Python reads
         raise ConfigError(f"{path} is not valid TOML: {str(error)[:1].lower()}{str(error)[1:]}") from None
     problems: list[str] = []
     config = _config(path.parent.resolve(), Table(values, "", problems))
@@ -126,6 +128,8 @@ def _platform(name: str, table: Table, pools: tuple[Pool, ...]) -> Platform:
         table.problem("pool", f"there is no pool `{pool}`{suggestion(pool, known)}")
     if not re.fullmatch(r"[^-]+(-[^-]+)+", name):
         table.problem("", f'a platform is named system-architecture, such as "linux-amd64"; got {name!r}')
+    if name.startswith(("macos-", "osx-", "mac-")):
+        table.problem("", f"macOS is called darwin here: darwin-{name.rpartition('-')[2]}")
     macos = name.startswith("darwin-")
     return Platform(
         name=name,
@@ -152,10 +156,20 @@ def _github(table: Table) -> GitHub:
     return GitHub(
         runs_on=table.text("runs-on", "ubuntu-24.04"),
         python=table.text("python", "3.12", pattern=r"3\.\d+", expected='a Python version such as "3.12"'),
-        install=table.text("install", f"python -m pip install --requirement {REQUIREMENTS}"),
+        install=_install(table),
         branches=table.texts("branches", ("main",)),
         job_limit=table.duration("job-limit", 6 * 3600, least=20 * 60),
     )
+
+
+def _install(table: Table) -> str:
+    line = table.text("install", f"python -m pip install --requirement {REQUIREMENTS}")
+    if "${{" in line or "\n" in line:
+        table.problem(
+            "install",
+            "expected one shell line without `${{ }}`, which would let an event's text into the shell",
+        )
+    return line
 
 
 def _suite(name: str, table: Table, platforms: tuple[str, ...]) -> Suite:
@@ -221,7 +235,7 @@ def _check_source(table: Table, suite: Suite) -> None:
 
 
 def _fixed_item(table: Table, chosen: tuple[str, ...]) -> FixedItem:
-    args = table.text_or_texts("args")
+    args = table.command("args") if table.has("args") else ()
     platforms = table.texts("platforms") if table.has("platforms") else None
     for index, platform in enumerate(platforms or ()):
         if platform not in chosen:
@@ -240,9 +254,6 @@ def _patterns(table: Table, key: str, known: tuple[str, ...] = ()) -> tuple[str,
                 place,
                 f"expected a path pattern relative to {FILE}, without `./`, `..` and `!`, got {pattern!r}",
             )
-        wrong = patterns.problem(pattern)
-        if wrong:
-            table.problem(place, f"{pattern!r} is no pattern: {wrong}")
         fields = patterns.fields(pattern)
         for field in fields:
             if field not in known:
@@ -250,6 +261,8 @@ def _patterns(table: Table, key: str, known: tuple[str, ...] = ()) -> tuple[str,
                 table.problem(place, f"{what} `{{{field}}}`{suggestion(field, known)}")
         if len(set(fields)) < len(fields):
             table.problem(place, f"a placeholder stands twice in {pattern!r}")
+        elif patterns.problem(pattern):
+            table.problem(place, f"{pattern!r} is no pattern: {patterns.problem(pattern)}")
     return found
 
 

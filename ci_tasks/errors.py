@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+VERSION = "0.1.0"
+"""Of ci_tasks."""
+
 PASSED = 0
 FAILED = 1
 """Items failed, or a rendered file is stale."""

@@ -14,7 +14,7 @@ def compared(plan: Plan) -> str:
     """Say what was compared: `1234567890ab (origin/main, …) with the work tree, 3 files differ`."""
     head = f"the work tree at {plan.head[:12]}" if plan.worktree else plan.head[:12]
     if not plan.base:
-        return f"{head}, compared with nothing ({plan.because})"
+        return f"{head}, compared with {plan.because}"
     return (
         f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
     )

@@ -47,7 +47,6 @@ class Finder:
             for pattern in suite.include
             if "{platform}" in pattern
         ]
-        self._all = self._known + self._any
         self._excluded = patterns.Matcher(suite.exclude)
         self.matched: set[str] = set()
         """Patterns of `include` that a path has matched so far."""
@@ -70,11 +69,12 @@ class Finder:
         return None
 
     def matches(self, path: str) -> bool:
-        """Tell whether a path is an item, or would be one but for its platform; quicker than `find`."""
-        for pattern, fullmatch in self._all:
+        """Tell whether a path is an item; quicker than `find`."""
+        for pattern, fullmatch in self._known:
             if fullmatch(path):
                 self.matched.add(pattern)
                 return not self._excluded.first(path)
+        self.matched.update(pattern for pattern, fullmatch in self._any if fullmatch(path))
         return False
 
     def _item(self, path: str, fields: Mapping[str, str | None]) -> Item | LeftOut:
@@ -112,7 +112,7 @@ def fixed(suite: Suite, run: Callable[[tuple[str, ...]], str]) -> tuple[Item, ..
             for item in suite.items
         )
     source = f"suites.{suite.name}.items-from"
-    lines = enumerate(run(suite.items_from).splitlines(), start=1)
+    lines = enumerate(run(suite.items_from).split("\n"), start=1)
     found = tuple(_printed(suite, f"{source}: line {number}", line) for number, line in lines if line.strip())
     seen: set[str] = set()
     for item in found:
@@ -141,7 +141,12 @@ def _printed(suite: Suite, place: str, line: str) -> Item:
         value.get("path", ""),
     )
     if isinstance(args, str):
-        args = shlex.split(args)
+        try:
+            args = shlex.split(args)
+        except ValueError as error:
+            raise ItemsError(
+                f"{place}: `args` cannot be split into words: {str(error).lower()}", hint=hint
+            ) from None
     if not _is_texts(args) or not _is_texts(platforms) or not isinstance(path, str):
         raise ItemsError(
             f"{place}: `args` and `platforms` are lists of strings, `path` is a string", hint=hint

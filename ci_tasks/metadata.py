@@ -76,13 +76,15 @@ def parsed(path: str, content: bytes | None) -> dict[str, Any]:
     if content is None:
         raise ValueError("cannot be read")
     suffix = posixpath.splitext(path)[1]
+    parser = _PARSERS.get(suffix)
+    if parser is None:
+        raise ValueError(f"`metadata` is read from .toml, .json and .yaml files, not `{suffix}`")
     try:
-        text = content.decode("utf-8")
-        values = _PARSERS[suffix](text)
-    except KeyError:
-        raise ValueError(f"`metadata` is read from .toml, .json and .yaml files, not `{suffix}`") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be parsed: {str(error).splitlines()[0]}") from None
+        values = parser(content.decode("utf-8"))
+    except (ValueError, LookupError, RecursionError) as error:
+        raise ValueError(
+            f"cannot be parsed: {next(iter(str(error).splitlines()), 'no reason given')}"
+        ) from None
     if not isinstance(values, dict):
         raise ValueError("holds no table at its top level")  # noqa: TRY004  # the file is wrong, not our type
     return values

@@ -60,6 +60,10 @@ class Plan:
     def batches(self) -> tuple[Batch, ...]:
         return tuple(batch for suite in self.suites for batch in suite.batches)
 
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return tuple(out for suite in self.suites for out in suite.left_out)
+
 
 def of(
     config: Config,
@@ -137,7 +141,7 @@ def _changes(repository: Repository, base: Base | None, head: str, *, everything
     try:
         return between(repository, base, head)
     except CiTasksError:
-        if not everything:
+        if not everything or (base and base.given):
             raise
         newest = repository.resolve(head or "HEAD")
         return Changes(base="", head=newest, worktree=not head, because=selection.ASKED_FOR, files=())
@@ -292,7 +296,11 @@ def only(plan: Plan, platform: str) -> Plan:
     suites = (
         replace(
             suite,
-            selected=tuple(entry for entry in suite.selected if platform in entry.item.platforms),
+            selected=tuple(
+                replace(entry, item=replace(entry.item, platforms=(platform,)))
+                for entry in suite.selected
+                if platform in entry.item.platforms
+            ),
             left_out=tuple(out for out in suite.left_out if out.platform in ("", platform)),
             batches=tuple(batch for batch in suite.batches if batch.platform == platform),
         )

@@ -70,7 +70,7 @@ def as_json(plan: Plan) -> str:
         "suites": [_suite_document(suite) for suite in plan.suites],
         "warnings": list(plan.warnings),
     }
-    return _json(document) + "\n"
+    return _json(document).replace("##[", r"\u0023#[") + "\n"  # in a CI log, `##[` would start a command
 
 
 def _suite_document(suite: SuitePlan) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def from_json(text: str, source: str) -> Plan:
     try:
         document = json.loads(text)
         version = document["version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise PlanError(f"{source} is no plan", hint="`invoke ci.plan --format json` prints one") from None
     if version != VERSION:
         raise PlanError(
@@ -128,15 +128,15 @@ def from_json(text: str, source: str) -> Plan:
         )
     try:
         return Plan(
-            base=document["base"] or "",
-            head=document["head"],
+            base=_text(document["base"] or ""),
+            head=_text(document["head"]),
             worktree=document["worktree"],
             because=document["because"],
             changed=document["changed"],
             suites=tuple(_suite_from(entry) for entry in document["suites"]),
             warnings=tuple(document["warnings"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PlanError(
             f"{source} is damaged: {error!r} is missing or of another kind", hint="make it again"
         ) from None
@@ -175,11 +175,23 @@ def _suite_from(document: dict[str, Any]) -> SuitePlan:
 
 def _selected_from(entry: dict[str, Any]) -> Selected:
     item = Item(
-        name=entry["name"],
-        path=entry["path"] or "",
-        platforms=tuple(entry["platforms"]),
-        args=tuple(entry["args"]),
-        version=entry["item_version"] or "",
-        depends=tuple(entry["depends"]),
+        name=_text(entry["name"]),
+        path=_text(entry["path"] or ""),
+        platforms=_texts(entry["platforms"]),
+        args=_texts(entry["args"]),
+        version=_text(entry["item_version"] or ""),
+        depends=_texts(entry["depends"]),
     )
     return Selected(item=item, because=entry["because"])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a string instead of {value!r}")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list instead of {value!r}")
+    return tuple(_text(entry) for entry in value)

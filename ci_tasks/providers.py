@@ -74,7 +74,7 @@ def _github_base(environ: Environ, event: Mapping[str, Any]) -> Base | None:
         )
     elif name == "push" and environ.get("GITHUB_REF_TYPE") != "tag":
         found = _pushed(environ, event, default)
-    return found or (Base(revision="", because=f"nothing: the event is {name}") if name else None)
+    return found or (Base(revision="", because=f"nothing, since the event is {name}") if name else None)
 
 
 def _pushed(environ: Environ, event: Mapping[str, Any], default: str) -> Base | None:
@@ -83,7 +83,7 @@ def _pushed(environ: Environ, event: Mapping[str, Any], default: str) -> Base | 
         because = f"{before[:12]}, where the branch was before this push"
         return Base(revision=before, because=because, fallback=default)
     if not default or default == f"origin/{environ.get('GITHUB_REF_NAME', '')}":
-        return Base(revision="", because="nothing: this is the first push of the default branch")
+        return Base(revision="", because="nothing, since this is the first push of the default branch")
     return Base(revision=default, because=f"{default}, since the branch is new")
 
 

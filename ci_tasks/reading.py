@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,9 @@ T = TypeVar("T")
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,7})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?", re.ASCII)
 _SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 _ABSENT = object()
+
+MOST = 10**9
+"""No number in the file is as large."""
 
 
 def seconds(text: str) -> float | None:
@@ -71,7 +73,7 @@ class Table:
         value = self._get(key, str, expected)
         if value is _ABSENT:
             return default
-        if not re.fullmatch(pattern, value, re.ASCII | re.DOTALL):
+        if "\0" in value or not re.fullmatch(pattern, value, re.ASCII | re.DOTALL):
             self.problem(key, f"expected {expected}, got {value!r}")
             return default
         return str(value)
@@ -97,16 +99,16 @@ class Table:
         value = self._get(key, int, f"a whole number of at least {least}")
         if value is _ABSENT:
             return default
-        if value < least:
-            self.problem(key, f"expected a whole number of at least {least}, got {value}")
+        if not least <= value < MOST:
+            self.problem(key, f"expected a whole number of at least {least}, got {_described(value)}")
             return default
         return int(value)
 
     def number(self, key: str) -> float | None:
         value = self._get(key, (int, float), "a number that is not negative")
-        if value is not _ABSENT and not 0 <= value < math.inf:
+        if value is not _ABSENT and not 0 <= value < MOST:
             self.problem(key, f"expected a number that is not negative, got {value}")
-        return None if value is _ABSENT else float(value)
+        return None if value is _ABSENT or not 0 <= value < MOST else float(value)
 
     def choice(self, key: str, options: Sequence[str], default: str) -> str:
         expected = "one of " + ", ".join(f"`{option}`" for option in options)
@@ -187,7 +189,7 @@ class Table:
             return ()
         try:
             words = shlex.split(value)
-            unquoted = shlex.split(value, posix=False)
+            unquoted = _unquoted(value)
         except ValueError as error:
             self.problem(key, f"cannot be split into words: {str(error).lower()}")
             return ()
@@ -246,6 +248,14 @@ class Table:
         return result
 
 
+def _unquoted(text: str) -> list[str]:
+    """Return the words of a command with their quotes; none where an escape makes that impossible."""
+    try:
+        return shlex.split(text, posix=False)
+    except ValueError:
+        return []
+
+
 def _described(value: object) -> str:
     kinds = {
         bool: "true or false",
@@ -255,7 +265,10 @@ def _described(value: object) -> str:
         list: "a list",
         dict: "a table",
     }
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        shown = "very long"
     return (
         f"{kinds.get(type(value), type(value).__name__)} ({shown if len(shown) <= 40 else shown[:37] + '…'})"  # noqa: PLR2004
     )

@@ -2,95 +2,34 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import gc
 import json
 import os
 import secrets
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ci_tasks import __version__, errors
+from ci_tasks import errors, frame
 
 if TYPE_CHECKING:
     from ci_tasks.plan import Plan
     from ci_tasks.providers import Base, Provider
     from ci_tasks.settings import Config, Suite
 
-P = ParamSpec("P")
-
-KEPT_GIT_VARIABLES = (
-    "GIT_EXEC_PATH", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_NO_VERIFY", "GIT_ASKPASS",
-    "GIT_HTTP_PROXY_AUTHMETHOD", "GIT_ALLOW_PROTOCOL", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_",
-    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_TRACE", "GIT_TEST_", "GIT_PYTHON_",
-    "GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM",
-)  # fmt: skip
-"""Variables of git that stay; the others, which a git hook sets, would lead git to another repository."""
+MOST_JOBS = 65
+"""One more than the items that may run at the same time: each takes file descriptors, and macOS gives few."""
 
 INSIST = "CI_TASKS_INSIST"
 """Set to run a batch for another platform, as `--insist` does."""
-
-
-def _translated(body: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a task raises into the documented exit codes; Invoke alone would exit 1 for all of it."""
-
-    @functools.wraps(body)
-    def run(*arguments: P.args, **named: P.kwargs) -> None:
-        _settle_in()
-        try:
-            body(*arguments, **named)
-        except errors.CiTasksError as error:
-            _complain(str(error), error.hint)
-            raise Exit(code=error.exit_code) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(code=errors.SIGNALLED + signal.SIGPIPE) from None
-        except KeyboardInterrupt:
-            raise Exit(code=errors.SIGNALLED + signal.SIGINT) from None
-        except Exit:
-            raise
-        except Exception:  # noqa: BLE001  # the last resort: say that it is our fault, and how to tell us
-            traceback.print_exc()
-            _complain(f"this is a bug in ci_tasks {__version__}", "please report it, with the lines above")
-            raise Exit(code=errors.BUG) from None
-
-    return run
-
-
-def _settle_in() -> None:
-    """Undo what whoever started us may have done to signals, streams and git."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would make every exit code 0
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        if not name.startswith(KEPT_GIT_VARIABLES):
-            del os.environ[name]
-
-
-def _complain(message: str, hint: str) -> None:
-    red, plain = (
-        ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
-    )
-    print(f"{red}error:{plain} {_visible(message)}", file=sys.stderr)
-    if hint:
-        print(f"\nhint: {_visible(hint)}", file=sys.stderr)
-
-
-def _visible(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _say(text: str) -> None:
-    print(_visible(text), file=sys.stderr)
 
 
 @task(
@@ -106,11 +45,11 @@ def _say(text: str) -> None:
     iterable=["suite"],
     auto_shortflags=False,
 )
-@_translated
+@frame.translated
 def plan(
     _context: Context,
-    base: str = "",
-    head: str = "",
+    base: str | None = None,
+    head: str | None = None,
     suite: Sequence[str] | None = None,
     arch: str = "",
     all: bool = False,  # noqa: A002  # the name of the flag
@@ -132,9 +71,9 @@ def plan(
     _warn(made)
     if publish:
         _publish(config, made)
-    text = plan_document.as_json(made) if format == "json" else explanation.as_text(made)
-    sys.stdout.write(_visible(text))
-    sys.stdout.flush()
+    sys.stdout.write(
+        plan_document.as_json(made) if format == "json" else frame.shown(explanation.as_text(made))
+    )
 
 
 @task(
@@ -146,7 +85,7 @@ def plan(
     iterable=["suite"],
     auto_shortflags=False,
 )
-@_translated
+@frame.translated
 def render(
     _context: Context, check: bool = False, suite: Sequence[str] | None = None, target: str = "github"
 ) -> None:
@@ -174,18 +113,19 @@ def render(
     stale = [rendered for rendered in files if rendered.text != old[rendered.path]]
     for rendered in files:
         for warning in rendered.warnings:
-            _say(f"warning: {warning}")
+            frame.say(f"warning: {warning}")
         if rendered not in stale:
-            _say(f"up to date: {rendered.path}")
+            frame.say(f"up to date: {rendered.path}")
         elif check:
-            sys.stdout.write(rendering.difference(old[rendered.path], rendered))
-            _say(f"stale: {rendered.path}")
+            sys.stdout.write(frame.shown(rendering.difference(old[rendered.path], rendered)))
+            frame.say(f"stale: {rendered.path}")
         else:
             journal.replace(config.root / rendered.path, rendered.text)
-            _say(f"written: {rendered.path}")
-    sys.stdout.flush()
+            frame.say(f"written: {rendered.path}")
     if check and stale:
-        _complain("rendered files are stale", f"run `invoke {_prefix('render')}render` and commit the result")
+        frame.complain(
+            "rendered files are stale", f"run `invoke {_prefix('render')}render` and commit the result"
+        )
         raise Exit(code=errors.FAILED)
 
 
@@ -207,7 +147,7 @@ def render(
     iterable=["item", "suite"],
     auto_shortflags=False,
 )
-@_translated
+@frame.translated
 def run_batch(
     _context: Context,
     arch: str = "host",
@@ -215,9 +155,9 @@ def run_batch(
     suite: Sequence[str] | None = None,
     plan: str = "",
     batch: str = "",
-    base: str = "",
+    base: str | None = None,
     all: bool = False,  # noqa: A002  # the name of the flag
-    jobs: int = 1,
+    jobs: str = "1",
     keep_homes: bool = False,
     out: str = "",
     insist: bool = False,
@@ -227,19 +167,21 @@ def run_batch(
     from ci_tasks import explanation, journal, machine, plan_document  # noqa: PLC0415
     from ci_tasks import plan as planning  # noqa: PLC0415
 
-    if jobs < 1:
-        raise errors.CiTasksError(f"--jobs is a number of at least 1, not {jobs}")
+    if not jobs.isdecimal() or not 0 < int(jobs) < MOST_JOBS:
+        raise errors.CiTasksError(f"--jobs is a whole number from 1 to {MOST_JOBS - 1}, not {jobs!r}")
     config = _config()
     platform = machine.fitting(config, arch)
     if not insist and not os.environ.get(INSIST):
         machine.check(platform)
+    if plan and (base is not None or all):
+        raise errors.CiTasksError("--plan says what runs, so --base and --all have no part in it")
     if plan:
         made = plan_document.from_json(_read(Path(plan)), plan)
+        _check_head(config, made, plan)
     else:
-        made = _planned(
-            config, suite or (), base, "", everything=all or bool(item), items=item or (), platform=platform
-        )
-    chosen = planning.chosen(made, platform, batch)
+        everything = all or bool(item)
+        made = _planned(config, suite or (), base, None, everything=everything, platform=platform)
+    chosen = planning.chosen(planning.checked(made, item or (), platform), platform, batch)
     if item:
         chosen = planning.of_items(chosen, item)
     wanted = {entry.name for entry in _suites(config, suite or (), every=bool(plan))}
@@ -251,10 +193,15 @@ def run_batch(
     ]
     _warn(made)
     if not work:
-        _say(f"nothing to run on {platform}: {explanation.nothing(made)}")
+        frame.say(f"nothing to run on {platform}: {explanation.nothing(made)}")
         return
     if not (all or item or plan):
-        _say(explanation.compared(made))
+        frame.say(explanation.compared(made))
+    left = 0 if item else len(planning.only(made, platform).left_out)
+    if left:
+        frame.say(
+            f"{left} left out on {platform}: `invoke {_prefix('run-batch')}plan --arch {platform}` says why"
+        )
     folder = Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name()
     provider = _provider()
     options = batches.Options(
@@ -264,7 +211,7 @@ def run_batch(
         host=machine.host(provider),
         base=made.base,
         head=made.head,
-        jobs=jobs,
+        jobs=int(jobs),
         keep_homes=keep_homes,
     )
     _run(config, work, options, provider)
@@ -281,9 +228,13 @@ def run_batch(
     iterable=["suite"],
     auto_shortflags=False,
 )
-@_translated
+@frame.translated
 def explain(
-    _context: Context, item: str, base: str = "", head: str = "", suite: Sequence[str] | None = None
+    _context: Context,
+    item: str,
+    base: str | None = None,
+    head: str | None = None,
+    suite: Sequence[str] | None = None,
 ) -> None:
     """Say why an item is, or is not, in the plan: file, rule, platform, job."""
     from ci_tasks import explanation  # noqa: PLC0415  # `invoke --list` does without
@@ -292,7 +243,7 @@ def explain(
     names = [entry.name for entry in _suites(config, suite or (), every=True)]
     now = _planned(config, names, base, head, everything=False)
     whole = _planned(config, names, base, head, everything=True)
-    sys.stdout.write(_visible(explanation.explained(now, whole, item)))
+    sys.stdout.write(frame.shown(explanation.explained(now, whole, item)))
 
 
 def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) -> None:
@@ -314,8 +265,9 @@ def _run(config: Config, work: Sequence[Any], options: Any, provider: Provider) 
             done, lambda outcome: console.tail_of(options.out, outcome), _prefix("run-batch"), shown
         )
     )
-    if not sys.stdout.isatty():  # a person has just read it
-        print(options.out / "report.json")
+    with contextlib.suppress(BrokenPipeError):  # the batch is done, whoever reads this
+        if not sys.stdout.isatty():  # a person has just read it
+            print(options.out / "report.json", flush=True)
     if done.exit_code:
         raise Exit(code=done.exit_code)
 
@@ -336,17 +288,19 @@ def _suites(config: Config, names: Sequence[str], *, every: bool = False) -> tup
 def _planned(
     config: Config,
     names: Sequence[str],
-    base: str,
-    head: str,
+    base: str | None,
+    head: str | None,
     *,
     everything: bool,
-    items: Sequence[str] = (),
     platform: str = "",
 ) -> Plan:
-    """Make the plan; only suites that have the platform, when one is given."""
+    """Make the plan; only of suites that have the platform, when one is given."""
     from ci_tasks import changes, process  # noqa: PLC0415  # `invoke --list` does without
     from ci_tasks import plan as planning  # noqa: PLC0415
 
+    for flag, revision in (("--base", base), ("--head", head)):
+        if revision == "":
+            raise errors.CiTasksError(f"{flag} is empty", hint="is a variable of the pipeline not set?")
     suites = _suites(config, names)
     if platform and not names:
         suites = tuple(suite for suite in suites if platform in suite.platforms)
@@ -356,20 +310,30 @@ def _planned(
                 f"the suite `{suite.name}` does not run on {platform}",
                 hint=f"it runs on {', '.join(suite.platforms)}",
             )
-    repository = changes.Repository(config.root)
-    made = planning.of(
+    return planning.of(
         config,
-        repository,
+        changes.Repository(config.root),
         lambda words: process.printed(words, config.root, "items-from"),
         suites=suites,
         base=_base(base, everything=everything),
-        head=head,
+        head=head or "",
         everything=everything,
     )
-    return planning.checked(made, items, platform) if items else made
 
 
-def _base(base: str, *, everything: bool) -> Base | None:
+def _check_head(config: Config, made: Plan, source: str) -> None:
+    """Make sure that a plan was made for what is checked out here."""
+    from ci_tasks import changes  # noqa: PLC0415  # `invoke --list` does without
+
+    here = changes.Repository(config.root).resolve("HEAD")
+    if made.head != here:
+        raise errors.PlanError(
+            f"{source} was made for {made.head[:12]}, and {here[:12]} is checked out here",
+            hint="make the plan again, or check that commit out",
+        )
+
+
+def _base(base: str | None, *, everything: bool) -> Base | None:
     """Return what to compare with: what the user says, else what the provider knows."""
     from ci_tasks.providers import Base  # noqa: PLC0415  # `invoke --list` does without
 
@@ -417,10 +381,10 @@ def _publish(config: Config, made: Plan) -> None:
 
     journal.state(config.root)
     journal.replace(config.root / github.PLAN, plan_document.as_json(made))
-    _say(f"written: {github.PLAN}")
+    frame.say(f"written: {github.PLAN}")
     target = os.environ.get("GITHUB_OUTPUT", "")
     if not target:
-        _say("no outputs were set: this is no job of GitHub Actions")
+        frame.say("no outputs were set: this is no job of GitHub Actions")
         return
     with Path(target).open("a", encoding="utf-8") as stream:
         stream.write(providers.file_commands(plan_document.outputs(config, made)))
@@ -428,7 +392,7 @@ def _publish(config: Config, made: Plan) -> None:
 
 def _warn(made: Plan) -> None:
     for warning in made.warnings:
-        _say(f"warning: {warning}")
+        frame.say(f"warning: {warning}")
 
 
 def _new_name() -> str:

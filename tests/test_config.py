@@ -104,7 +104,9 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     text = toml(more='comand = "x"\ntimeout = "soon"\nhome = "1"', top="[pools.mac]\nslots = 0\n[platform.x]")
     found = problems(tmp_path, text)
     assert len(found) == 5
-    assert any("pools.mac.slots: expected a whole number of at least 1, got 0" in line for line in found)
+    assert any(
+        "pools.mac.slots: expected a whole number of at least 1, got a number (0)" in line for line in found
+    )
     assert any("platform: unknown key; did you mean `platforms`?" in line for line in found)
 
 
@@ -166,6 +168,16 @@ def test_text_that_is_not_toml_is_named_with_its_line(project: Project) -> None:
     assert result.code == 2
     assert "is not valid TOML" in result.err
     assert "line 1" in result.err
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = 1" + "0" * 5000])
+def test_what_toml_cannot_read_is_a_mistake_and_no_bug(project: Project, text: str) -> None:
+    project.write({"ci.toml": text})
+    assert project.invoke("ci.plan").code == 2
+
+
+def test_an_escaped_quote_in_a_command_is_understood(tmp_path: Path) -> None:
+    assert loaded(tmp_path, toml('echo "a\\"b" {name}')).suites[0].command == ("echo", 'a"b', "{name}")
 
 
 def test_a_missing_file_is_explained(project: Project) -> None:

@@ -176,6 +176,9 @@ def test_a_plan_survives_its_document(names: list[str]) -> None:
     assert all(len(value.splitlines()) <= 1 for value in plan_document.outputs(read, made).values())
 
 
+DOCUMENT = '{"version": 1, "base": null, "worktree": true, "because": "", "changed": 0, "warnings": [], %s}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -184,6 +187,12 @@ def test_a_plan_survives_its_document(names: list[str]) -> None:
         ("null", "is no plan"),
         ('{"version": 99}', "version 99, this reads 1"),
         ('{"version": 1}', "is damaged"),
+        ("[" * 100_000, "is no plan"),
+        (DOCUMENT % '"head": 7', "is damaged"),
+        (
+            DOCUMENT % '"head": "h", "suites": [{"suite": "s", "total": 1, "items": [{"name": 1}]}]',
+            "is damaged",
+        ),
         (
             '{"version": 1, "base": null, "head": "x", "worktree": true, "because": "", "changed": 0, "suites": null, "warnings": []}',
             "damaged",
@@ -237,6 +246,8 @@ def test_an_items_own_file_narrows_its_platforms(content: str, expected: str) ->
         ("a.json", b"[1]", "holds no table"),
         ("a.rb", b"x", "not `.rb`"),
         ("a.yaml", b"a: [", "cannot be parsed"),
+        ("a.yaml", b"a: !!int ''", "cannot be parsed"),
+        ("a.yaml", b"a: !!bool x", "cannot be parsed"),
         ("a.toml", None, "cannot be read"),
     ],
 )
@@ -441,6 +452,7 @@ def test_a_list_comes_from_the_projects_own_command(
         ('"a"\n"a"\n', "`a` is printed twice"),
         ('{"name": "a", "platforms": ["plan9-mips"]}', "the suite has no platform `plan9-mips`"),
         ('{"name": "a", "args": [1]}', "are lists of strings"),
+        ('{"name": "a", "args": "it\'s"}', "`args` cannot be split into words"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_an_error(project: Project, printed: str, message: str) -> None:

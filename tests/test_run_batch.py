@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -194,7 +195,10 @@ def test_items_whose_setup_fails_are_not_run_and_the_batch_fails(project: Projec
     result = project.invoke("ci.run-batch")
     assert result.code == 1
     assert project.statuses(result) == {"one": "not-run", "two": "not-run", "x": "passed"}
-    assert "setup `sh -c echo no compiler; exit 3`: exit code 3 | no compiler (see logs/setup-suite-2.log)" in result.err
+    assert (
+        "setup `sh -c echo no compiler; exit 3`: exit code 3 | no compiler (see logs/setup-suite-2.log)"
+        in result.err
+    )
 
 
 def test_homes_of_items_that_passed_are_gone_and_of_others_are_kept(project: Project) -> None:
@@ -348,6 +352,13 @@ def test_a_plan_decides_what_runs(project: Project, tmp_path: Path) -> None:
     wrong = project.invoke("ci.run-batch", "--plan", path, "--batch", "nope")
     assert wrong.code == 2
     assert "the plan has no batch `nope`" in wrong.err
+    typo = project.invoke("ci.run-batch", "--plan", path, "--item", "oen")
+    assert typo.code == 2
+    assert "there is no item `oen`" in typo.err
+    project.commit({"later": ""})
+    stale = project.invoke("ci.run-batch", "--plan", path)
+    assert stale.code == 2
+    assert "is checked out here" in stale.err
     missing = project.invoke("ci.run-batch", "--plan", "no.json")
     assert missing.code == 2
     assert "cannot read no.json" in missing.err
@@ -367,7 +378,11 @@ def test_a_batch_for_another_platform_needs_to_be_insisted_on(project: Project) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--jobs", "0"), "--jobs is a number of at least 1"),
+        (("--jobs", "0"), "--jobs is a whole number from 1 to 64, not '0'"),
+        (("--jobs", "two"), "--jobs is a whole number from 1 to 64, not 'two'"),
+        (("--base", ""), "--base is empty"),
+        (("--plan", "x.json", "--all"), "--plan says what runs"),
+        (("--out", "tasks.py/x"), "not a directory"),
         (("--suite", "nope"), "there is no suite `nope`"),
         (("--arch", "mips-plan9"), "there is no platform `mips-plan9`"),
         (("--out", "tasks.py"), "exists, and is no earlier run of ours"),
@@ -500,6 +515,112 @@ def test_github_gets_groups_and_failures_outside_them(project: Project) -> None:
     assert errors[0] > ends[1]
     assert "two" in lines[errors[0]]
     assert "##[group]" not in result.err
+
+
+HOSTILE = (
+    "::error::name",
+    "a\n::error::second line",
+    "##[error]x",
+    "x ##[group]y",
+    "\x1b[2Jclear",
+    "\u009b2Jclear",
+)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_no_name_and_no_output_can_command_github_or_a_terminal(project: Project, jobs: str) -> None:
+    script = "import sys; print(sys.argv[1]); print('\\r::error::late'); print('\\x1b[!p\\x1b[>4;2m\\x9b2J'); sys.exit(1)"
+    more = "setup = [" + json.dumps(python("print('::error::setup')")) + "]"
+    project.commit({"ci.toml": toml([*python(script), "{name}"], items=HOSTILE, more=more)})
+    environ = {"GITHUB_ACTIONS": "true", "NO_COLOR": "1"}
+    shown = project.invoke("ci.run-batch", "--jobs", jobs, environ=environ).err
+    shown += (
+        project.invoke("ci.plan", environ=environ).out
+        + project.invoke("ci.plan", "--format", "json", environ=environ).out
+    )
+    shown += project.invoke("ci.run-batch", "--item", "::error::no such\n::error::item", environ=environ).err
+    lines = re.split(r"\r\n|\r|\n", shown)
+    ours = ("::group::", "::endgroup::", "::stop-commands::", "::error::[")
+    commands = [line for line in lines if line.lstrip().startswith("::") and not line.startswith(ours)]
+    assert [line for line in commands if not re.fullmatch("::[0-9a-f]{32}::", line)] == []
+    assert "##[" not in shown
+    assert not set("\x1b\x9b\x07") & set(shown)
+
+
+def test_an_item_that_takes_folders_away_harms_no_other_and_no_report(project: Project) -> None:
+    script = """
+import os, shutil, sys
+home, cache, name = os.environ["HOME"], sys.argv[1], sys.argv[2]
+if name == "homes": shutil.rmtree(os.path.dirname(home))
+if name == "logs": shutil.rmtree("results/logs")
+if name == "cache": shutil.rmtree(cache); open(cache, "w").close()
+"""
+    more = 'cache = { mode = "variable" }'
+    project.commit(
+        {
+            "ci.toml": toml(
+                [*python(script), "{cache}", "{name}"], items=("homes", "logs", "cache", "last"), more=more
+            )
+        }
+    )
+    result = project.invoke("ci.run-batch", "--out", "results", environ={"GITHUB_ACTIONS": "true"})
+    assert result.code == 1, result.err
+    assert project.statuses(result) == {
+        "homes": "passed",
+        "logs": "passed",
+        "cache": "failed",
+        "last": "failed",
+    }
+    assert "Traceback" not in result.err
+
+
+def test_a_stop_during_setup_starts_no_other_setup(project: Project) -> None:
+    text = toml(
+        more='setup = ["sleep 30"]\n[suites.other]\nitems = ["x"]\ncommand = "true"\nsetup = ["touch second"]'
+    )
+    project.commit({"ci.toml": text})
+    batch = subprocess.Popen(
+        project.command("ci.run-batch", "--out", "results"), cwd=project.root, env=dict(project.environ),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert eventually((project.root / "results/logs/setup-suite-1.log").exists, within=20)
+    batch.send_signal(signal.SIGTERM)
+    assert batch.wait(10) == 143
+    assert not (project.root / "second").exists()
+    outcomes = json.loads((project.root / "results/report.json").read_text(encoding="utf-8"))["outcomes"]
+    assert {outcome["status"] for outcome in outcomes} == {"not-run"}
+
+
+@pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="needs root, to mount a small disk")
+def test_a_full_disk_is_told_and_the_exit_code_comes_from_the_items(project: Project) -> None:
+    small = project.root / "small"
+    small.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("this machine may not mount a file system")
+    try:
+        script = "import sys; sys.stdout.write('x' * 200_000); sys.exit(sys.argv[1] == 'two')"
+        project.commit({"ci.toml": toml([*python(script), "{name}"]), ".gitignore": "small\n"})
+        result = project.invoke("ci.run-batch", "--out", "small/out")
+        assert result.code == 1
+        assert "1 passed, 1 failed" in result.err
+        assert "its log is not complete: No space left on device" in result.err
+        assert "the report could not be written" in result.err
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", ">&-", ">/dev/full 2>/dev/full"])
+def test_streams_that_are_closed_or_full_stop_nothing(project: Project, redirected: str) -> None:
+    project.commit({"ci.toml": toml()})
+    command = shlex.join(project.command("ci.run-batch", "--out", "results"))
+    subprocess.run(
+        ["sh", "-c", f"{command} {redirected}"], cwd=project.root, env=dict(project.environ), check=False
+    )
+    outcomes = json.loads((project.root / "results/report.json").read_text(encoding="utf-8"))["outcomes"]
+    assert [outcome["status"] for outcome in outcomes] == ["passed", "passed"]
 
 
 def test_buildkite_gets_sections_that_output_cannot_break(project: Project) -> None:
