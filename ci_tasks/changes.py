@@ -37,6 +37,9 @@ _RAW = (
 COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
 """No setting of a repository can make it print paths in another form, or watch files by another program."""
 
+SUBMODULE = "160000 "
+"""Mode of an entry of a tree that is a commit of another repository, and so no file."""
+
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -159,7 +162,7 @@ class Repository:
         places = [] if "" in below and not self._prefix else [f"{self._prefix}{folder}" for folder in below]
         if head:
             records = _records(self._run("ls-tree", "-r", "-z", "--full-tree", head, "--", *places))
-            entries = [record.split("\t", 1) for record in records]
+            entries = [record.split("\t", 1) for record in records if not record.startswith(SUBMODULE)]
             tree = {path: entry[entry.rindex(" ") + 1 :] for entry, path in entries}
         else:
             wanted = [f":(top,literal){place}" for place in places] or [":/"]

@@ -74,6 +74,7 @@ def plan(
     sys.stdout.write(
         plan_document.as_json(made) if format == "json" else frame.shown(explanation.as_text(made))
     )
+    gc.enable()
 
 
 @task(

@@ -213,6 +213,18 @@ def test_a_shallow_clone_without_a_merge_base_is_an_error(project: Project, tmp_
     assert "shallow" in caught.value.hint
 
 
+def test_a_submodule_is_a_change_and_no_file(project: Project, tmp_path: Path) -> None:
+    other = Project(root=tmp_path / "other", environ=project.environ)
+    other.root.mkdir()
+    other.git("init", "--quiet")
+    first = other.commit({"x": "1"})
+    base = project.commit({"a": "1"})
+    project.git("update-index", "--add", "--cacheinfo", f"160000,{first},recipes/sub.toml")
+    project.git("commit", "--quiet", "--message", "add")
+    assert changed(project, base, "HEAD") == {"recipes/sub.toml": "added"}
+    assert "recipes/sub.toml" not in Repository(project.root).files("HEAD")
+
+
 def test_settings_of_the_repository_change_nothing(project: Project) -> None:
     base = project.commit({"sub/z": "1", "b": "1"})
     project.write({"sub/z": "2", "b": "2"})
