@@ -124,15 +124,12 @@ class _Batch:
         if left:
             self.write()
 
-    def write(self) -> Report:
-        """Write the report of what is known now, and return it; a disk that is full becomes a warning."""
-        done = self.report()
+    def write(self) -> None:
+        """Write the report of what is known now; a disk that is full becomes a warning."""
         try:
-            write(self.options.out / "report.json", report.as_json(done))
+            write(self.options.out / "report.json", report.as_json(self.report()))
         except OSError as error:
             self.warnings.append(f"the report could not be written: {error}")
-            return self.report()
-        return done
 
     def _not_set_up(self, crew: Crew) -> set[int]:
         """Run the setup commands of every suite; record the items of suites whose setup failed."""
@@ -304,9 +301,10 @@ def run(config: Config, work: Sequence[Work], options: Options, audience: Audien
     batch = _Batch(config, work, options, audience)
     try:
         batch.run()
-    finally:
-        done = batch.write()
-    return done
+    except BaseException:
+        batch.write()
+        raise
+    return batch.report()
 
 
 def _check(work: Sequence[Work], environ: Mapping[str, str]) -> None:

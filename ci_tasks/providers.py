@@ -73,13 +73,15 @@ def _github_base(environ: Environ, event: Mapping[str, Any]) -> Base | None:
             revision=before, because=f"{before[:12]}, which the merge queue builds on", fallback=default
         )
     elif name == "push" and environ.get("GITHUB_REF_TYPE") != "tag":
-        found = _pushed(environ, event, default)
+        return _pushed(environ, event, default)
     return found or (Base(revision="", because=f"nothing, since the event is {name}") if name else None)
 
 
 def _pushed(environ: Environ, event: Mapping[str, Any], default: str) -> Base | None:
     before = str(event.get("before") or "")
-    if before and not NO_COMMIT.fullmatch(before):
+    if not before:
+        return None  # not GitHub itself: a runner on somebody's own machine
+    if not NO_COMMIT.fullmatch(before):
         because = f"{before[:12]}, where the branch was before this push"
         return Base(revision=before, because=because, fallback=default)
     if not default or default == f"origin/{environ.get('GITHUB_REF_NAME', '')}":

@@ -100,7 +100,7 @@ def _because(change: Change | None) -> str:
 def _everything(suite: Suite, changes: Changes) -> str:
     """Say why the whole suite is to run, or nothing."""
     if not changes.base:
-        return f"there is nothing to compare with: {changes.because}"
+        return f"compared with {changes.because}"
     matcher = patterns.Matcher((*suite.run_all, *suite.triggers))
     for change in changes.files:
         pattern = matcher.first(change.path)
