@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,33 @@ SUBMODULE = "160000 "
 """Mode of an entry of a tree that is a commit of another repository, and so no file."""
 
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class Listing(threading.Thread):
+    """Lists files beside the caller, while another git says what changed; `files` waits for the list."""
+
+    def __init__(self, repository: Repository, head: str, below: Sequence[str]) -> None:
+        super().__init__(name="listing", daemon=True)
+        self._repository = repository
+        self._head = head
+        self._below = below
+        self._found: Mapping[str, str] = {}
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            head = self._repository.resolve(self._head) if self._head else ""
+            self._found = self._repository.files(head, below=self._below)
+        except Exception as error:  # noqa: BLE001  # raised again where the list is wanted
+            self._error = error
+
+    def files(self) -> Mapping[str, str]:
+        """Return what `Repository.files` returns, or raise what it raises."""
+        self.join()
+        if self._error:
+            raise self._error
+        return self._found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +106,13 @@ class Repository:
             raise GitError("git is not installed, or not on PATH", hint="install git 2.30 or newer") from None
         self._git: Git = Git(root)
         self._unstartable = (OSError, GitCommandNotFound)
-        top = os.fsdecode(self._run("rev-parse", "--show-toplevel").removesuffix(b"\n"))
-        if not top:
+        inside, _, prefix = self._run("rev-parse", "--is-inside-work-tree", "--show-prefix").partition(b"\n")
+        if inside != b"true":
             raise GitError(
                 f"{root} is in a bare repository, which has no files",
                 hint="clone it, and run this in the clone",
             )
-        self._prefix = os.fsdecode(self._run("rev-parse", "--show-prefix").removesuffix(b"\n"))
+        self._prefix = os.fsdecode(prefix.removesuffix(b"\n"))
         self._root = root
 
     def resolve(self, revision: str) -> str:

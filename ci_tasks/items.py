@@ -34,6 +34,10 @@ class LeftOut:
     because: str
 
 
+NO_FIELDS: Mapping[str, str | None] = {}
+"""Of a pattern without placeholders."""
+
+
 class Finder:
     """Tells which paths are items of a suite: one pass of its `include` and `exclude` patterns."""
 
@@ -57,7 +61,7 @@ class Finder:
             match = fullmatch(path)
             if match:
                 self.matched.add(pattern)
-                return self._item(path, match.groupdict())
+                return self._item(path, match.groupdict() if match.re.groups else NO_FIELDS)
         for pattern, fullmatch in self._any:
             match = fullmatch(path)
             if match:

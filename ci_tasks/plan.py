@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ci_tasks import exclusions, items, metadata, patterns, selection
-from ci_tasks.changes import Changes, Repository, between
+from ci_tasks.changes import Changes, Listing, Repository, between
 from ci_tasks.errors import CiTasksError, PlanError
 from ci_tasks.items import Item, LeftOut
 from ci_tasks.providers import Base
@@ -84,8 +84,9 @@ def of(
     :raises GitError: when git cannot say what changed
     :raises PlanError: when selected items would not run in any batch
     """
+    listing = Listing(repository, head, _places(suites))
     changes = _changes(repository, base, head, everything=everything)
-    files = repository.files(head and changes.head, below=_places(suites))
+    files = listing.files()
     because = selection.ASKED_FOR if everything else ""
     platforms = {platform.name: platform for platform in config.platforms}
     plans, warnings = [], []
@@ -99,6 +100,9 @@ def of(
             chosen = selection.of_list(suite, items.fixed(suite, run), changes, freed, everything=because)
         else:
             chosen = selection.of_files(suite, platforms, files, changes, freed, everything=because)
+        if suite.metadata:  # git reads blobs faster in the order of their names than in that of their files
+            order = sorted(chosen.selected, key=lambda entry: files.get(entry.item.path, ""))
+            chosen = replace(chosen, selected=tuple(order))
         paths = [entry.item.path for entry in chosen.selected] if suite.metadata else []
         narrowed, problems = _narrowed(suite, chosen, repository.read(paths, files), known, platforms)
         warnings += [*narrowed.warnings, *problems]
@@ -168,6 +172,9 @@ def _narrowed(
             left_out += out
         if item.platforms:
             kept.append(entry if item is entry.item else Selected(item=item, because=entry.because))
+    if support:
+        kept.sort(key=lambda entry: entry.item.path)
+        left_out.sort(key=lambda entry: entry.path)
     return replace(chosen, selected=tuple(kept), left_out=tuple(left_out)), warnings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +28,8 @@ def seconds(text: str) -> float | None:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` for the nearest known word, or nothing when none is near."""
+    import difflib  # noqa: PLC0415  # only where something is wrong
+
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"; did you mean `{near[0]}`?" if near else ""
 

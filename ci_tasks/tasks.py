@@ -57,24 +57,38 @@ def plan(
     publish: bool = False,
 ) -> None:
     """Decide what runs where, and why."""
-    from ci_tasks import explanation, machine, plan_document  # noqa: PLC0415  # `invoke --list` does without
-    from ci_tasks import plan as planning  # noqa: PLC0415
-
     gc.disable()  # a plan makes many values and no cycles; looking for some would cost a tenth of the time
     if format not in ("text", "json"):
         raise errors.CiTasksError(f"--format is text or json, not {format!r}")
     config = _config()
     made = _planned(config, suite or (), base, head, everything=all)
-    platform = machine.fitting(config, arch) if arch else ""
-    if platform:
-        made = planning.only(made, platform)
+    if arch:
+        made = _only(config, made, arch)
     _warn(made)
     if publish:
         _publish(config, made)
-    sys.stdout.write(
-        plan_document.as_json(made) if format == "json" else frame.shown(explanation.as_text(made))
-    )
+    sys.stdout.write(_text(made) if format == "text" else _document(made))
+    gc.freeze()  # all of it lives until the end, which need not look for cycles either
     gc.enable()
+
+
+def _only(config: Config, made: Plan, arch: str) -> Plan:
+    from ci_tasks import machine  # noqa: PLC0415  # only where it is asked for
+    from ci_tasks import plan as planning  # noqa: PLC0415
+
+    return planning.only(made, machine.fitting(config, arch))
+
+
+def _text(made: Plan) -> str:
+    from ci_tasks import explanation  # noqa: PLC0415  # likewise
+
+    return frame.shown(explanation.as_text(made))
+
+
+def _document(made: Plan) -> str:
+    from ci_tasks import plan_document  # noqa: PLC0415  # likewise
+
+    return plan_document.as_json(made)
 
 
 @task(
