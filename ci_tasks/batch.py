@@ -85,6 +85,7 @@ class _Batch:
         self.suites = list({entry.suite.name: entry.suite for entry in work}.values())
         self.given = {suite.name: homes.allowed(options.environ, suite.pass_env) for suite in self.suites}
         self.parent = homes.parent(options.environ.get("RUNNER_TEMP", ""))
+        self.logs = options.out / "logs"
         self.journal = Journal(options.out / "journal.jsonl")
         self.remover = Remover()
 
@@ -147,7 +148,7 @@ class _Batch:
         """Run a suite's setup commands; return why its items cannot run, or nothing."""
         for number, words in enumerate(suite.setup, start=1):
             self.audience.setting_up(suite.name, words)
-            log = self.options.out / "logs" / f"setup-{suite.name}-{number}.log"
+            log = self.logs / f"setup-{suite.name}-{number}.log"
             values = {
                 "root": os.fspath(self.config.root),
                 "cache": os.fspath(self.store.folder),
@@ -179,7 +180,7 @@ class _Batch:
         alone = crew.running == 0 and self.options.jobs == 1
         try:
             home = homes.make(self.parent / name, entry.suite.cache, self.store)
-            crew.start(key, self._command(entry, home, self.options.out / "logs" / f"{name}.log"))
+            crew.start(key, self._command(entry, home, self.logs / f"{name}.log"))
         except OSError as error:
             self._record(
                 key, _outcome(entry, "failed", f"no home or log can be made: {error.strerror or error}")

@@ -42,8 +42,11 @@ def make(folder: Path, wanted: Cache | None, store: cache.Store) -> Home:
 
     :raises OSError: when it cannot be made
     """
-    folder.parent.mkdir(mode=0o700, exist_ok=True)  # an item may have removed it
-    os.mkdir(folder, 0o700)  # noqa: PTH102  # once for every item
+    try:
+        os.mkdir(folder, 0o700)  # noqa: PTH102  # once for every item
+    except FileNotFoundError:  # an item has removed the folder of all homes
+        folder.parent.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
     os.mkdir(f"{folder}/tmp", 0o700)  # noqa: PTH102, S108  # likewise, and a folder of the home
     return Home(folder=folder, loan=cache.lend(folder, wanted, store))
 

@@ -31,12 +31,20 @@ def adopted(ours: Collection[int], home: str, *, alone: bool) -> list[int]:
     :param home: the command's `HOME`, which tells its orphans from those of others
     :param alone: whether no other command runs, so that every orphan is this one's
     """
+    found = [pid for pid in _children() if pid not in ours and not _reaped(pid)]
+    return [pid for pid in found if alone or _has_home(pid, home)]
+
+
+def _children() -> list[int]:
+    """Return the process ids of our children; none where the system does not tell."""
     try:
-        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+        descriptor = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # no Linux, or one without this file
         return []
-    found = [pid for pid in map(int, listed.split()) if pid not in ours and not _reaped(pid)]
-    return [pid for pid in found if alone or _has_home(pid, home)]
+    try:
+        return [int(pid) for pid in os.read(descriptor, 2**16).split()]
+    finally:
+        os.close(descriptor)
 
 
 def _reaped(pid: int) -> bool:
