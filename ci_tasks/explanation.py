@@ -23,7 +23,9 @@ def compared(plan: Plan) -> str:
 def nothing(plan: Plan) -> str:
     """Say why there is nothing to run."""
     total = sum(suite.total for suite in plan.suites)
-    return f"0 of {_counted(total, 'item')} selected; {compared(plan)}"
+    selected = sum(len(suite.selected) for suite in plan.suites)
+    elsewhere = ", none of them for it" if selected else ""
+    return f"{selected} of {_counted(total, 'item')} selected{elsewhere}; {compared(plan)}"
 
 
 def as_text(plan: Plan) -> str:

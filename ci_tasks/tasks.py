@@ -21,6 +21,7 @@ from invoke.tasks import task
 from ci_tasks import errors, frame
 
 if TYPE_CHECKING:
+    from ci_tasks.batch import Work
     from ci_tasks.plan import Plan
     from ci_tasks.providers import Base, Provider
     from ci_tasks.settings import Config, Suite
@@ -179,49 +180,30 @@ def run_batch(
 ) -> None:
     """Run every item of a batch in a home of its own, whatever the others do."""
     from ci_tasks import batch as batches  # noqa: PLC0415  # `invoke --list` does without
-    from ci_tasks import explanation, journal, machine, plan_document  # noqa: PLC0415
-    from ci_tasks import plan as planning  # noqa: PLC0415
+    from ci_tasks import journal, machine  # noqa: PLC0415
 
     if not jobs.isdecimal() or not 0 < int(jobs) < MOST_JOBS:
         raise errors.CiTasksError(f"--jobs is a whole number from 1 to {MOST_JOBS - 1}, not {jobs!r}")
+    if plan and (base is not None or all):
+        raise errors.CiTasksError("--plan says what runs, so --base and --all have no part in it")
     config = _config()
     platform = machine.fitting(config, arch)
     if not insist and not os.environ.get(INSIST):
         machine.check(platform)
-    if plan and (base is not None or all):
-        raise errors.CiTasksError("--plan says what runs, so --base and --all have no part in it")
+    names = suite or ()
     if plan:
-        made = plan_document.from_json(_read(Path(plan)), plan)
-        _check_head(config, made, plan)
+        made = _read_plan(config, plan)
     else:
-        everything = all or bool(item)
-        made = _planned(config, suite or (), base, None, everything=everything, platform=platform)
-    chosen = planning.chosen(planning.checked(made, item or (), platform), platform, batch)
-    if item:
-        chosen = planning.of_items(chosen, item)
-    wanted = {entry.name for entry in _suites(config, suite or (), every=bool(plan))}
-    work = [
-        batches.Work(suite=config.suite(entry.suite), item=each)
-        for entry in chosen
-        if entry.suite in wanted
-        for each in entry.items
-    ]
+        made = _planned(config, names, base, None, everything=all or bool(item), platform=platform)
+    work = _work(config, made, platform, batch, item or (), _suites(config, names, every=bool(plan)))
     _warn(made)
+    _announce(made, platform, nothing=not work, asked_for=bool(all or item or plan))
     if not work:
-        frame.say(f"nothing to run on {platform}: {explanation.nothing(made)}")
         return
-    if not (all or item or plan):
-        frame.say(explanation.compared(made))
-    left = 0 if item else len(planning.only(made, platform).left_out)
-    if left:
-        frame.say(
-            f"{left} left out on {platform}: `invoke {_prefix('run-batch')}plan --arch {platform}` says why"
-        )
-    folder = Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name()
     provider = _provider()
     options = batches.Options(
         platform=platform,
-        out=folder,
+        out=Path(out).resolve() if out else config.root / journal.STATE / "runs" / _new_name(),
         environ=dict(os.environ),
         host=machine.host(provider),
         base=made.base,
@@ -230,6 +212,53 @@ def run_batch(
         keep_homes=keep_homes,
     )
     _run(config, work, options, provider)
+
+
+def _read_plan(config: Config, path: str) -> Plan:
+    from ci_tasks import changes, plan_document  # noqa: PLC0415  # `invoke --list` does without
+
+    made = plan_document.from_json(_read(Path(path)), path)
+    here = changes.Repository(config.root).resolve("HEAD")
+    if made.head != here:
+        raise errors.PlanError(
+            f"{path} was made for {made.head[:12]}, and {here[:12]} is checked out here",
+            hint="make the plan again, or check that commit out",
+        )
+    return made
+
+
+def _work(
+    config: Config, made: Plan, platform: str, batch: str, names: Sequence[str], suites: Sequence[Suite]
+) -> list[Work]:
+    """Return the items of a plan that are to run here, in order."""
+    from ci_tasks import plan as planning  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks.batch import Work  # noqa: PLC0415
+
+    chosen = planning.chosen(planning.checked(made, names, platform), platform, batch)
+    if names:
+        chosen = planning.of_items(chosen, names)
+    return [
+        Work(suite=config.suite(entry.suite), item=item)
+        for entry in chosen
+        if config.suite(entry.suite) in suites
+        for item in entry.items
+    ]
+
+
+def _announce(made: Plan, platform: str, *, nothing: bool, asked_for: bool) -> None:
+    """Say what is about to run, or why nothing is."""
+    from ci_tasks import explanation  # noqa: PLC0415  # `invoke --list` does without
+    from ci_tasks import plan as planning  # noqa: PLC0415
+
+    if nothing:
+        frame.say(f"nothing to run on {platform}: {explanation.nothing(made)}")
+        return
+    if not asked_for:
+        frame.say(explanation.compared(made))
+        left = len(planning.only(made, platform).left_out)
+        why = f"`invoke {_prefix('run-batch')}plan --arch {platform}` says why"
+        if left:
+            frame.say(f"{left} left out on {platform}: {why}")
 
 
 @task(
@@ -334,18 +363,6 @@ def _planned(
         head=head or "",
         everything=everything,
     )
-
-
-def _check_head(config: Config, made: Plan, source: str) -> None:
-    """Make sure that a plan was made for what is checked out here."""
-    from ci_tasks import changes  # noqa: PLC0415  # `invoke --list` does without
-
-    here = changes.Repository(config.root).resolve("HEAD")
-    if made.head != here:
-        raise errors.PlanError(
-            f"{source} was made for {made.head[:12]}, and {here[:12]} is checked out here",
-            hint="make the plan again, or check that commit out",
-        )
 
 
 def _base(base: str | None, *, everything: bool) -> Base | None:
