@@ -207,6 +207,11 @@ class Repository:
         skip = len(self._prefix)
         return {path[skip:]: blob for path, blob in tree.items() if path.startswith(self._prefix)}
 
+    def tracks(self, pattern: str) -> bool:
+        """Tell whether a path pattern matches any tracked file; git's own `:(glob)` means the same as ours."""
+        place = f":(top,glob){self._prefix}{pattern}"
+        return self._ask("ls-files", "--error-unmatch", "-z", "--", place)[0] == 0
+
     def read(self, paths: Sequence[str], files: Mapping[str, str]) -> Iterator[bytes | None]:
         """Yield the content of each file: of its blob, by one `git cat-file --batch`, else from the work tree.
 

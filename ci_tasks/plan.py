@@ -105,7 +105,7 @@ def of(
             chosen = replace(chosen, selected=tuple(order))
         paths = [entry.item.path for entry in chosen.selected] if suite.metadata else []
         narrowed, problems = _narrowed(suite, chosen, repository.read(paths, files), known, platforms)
-        warnings += [*narrowed.warnings, *problems]
+        warnings += [*narrowed.warnings, *problems, *_idle(repository, suite)]
         plans.append(_suite_plan(config, suite, narrowed))
     return Plan(
         base=changes.base,
@@ -116,6 +116,14 @@ def of(
         suites=tuple(plans),
         warnings=tuple(warnings),
     )
+
+
+def _idle(repository: Repository, suite: Suite) -> Iterator[str]:
+    """Yield a warning for each pattern that no change can ever match: a folder that has moved, a slip of the pen."""
+    for key, found in (("run-all", suite.run_all), ("triggers", suite.triggers)):
+        for pattern in found:
+            if not repository.tracks(pattern):
+                yield f"suites.{suite.name}.{key}: `{pattern}` matches no tracked file"
 
 
 def _exclusions(

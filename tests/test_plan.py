@@ -344,6 +344,9 @@ def test_a_pattern_that_matches_no_file_is_a_warning(project: Project) -> None:
     project.commit({"ci.toml": moved, "recipes/a.toml": ""})
     result = project.invoke("ci.plan")
     assert "warning: suites.recipes.include: `formulas/*.toml` matches no file" in result.err
+    assert "warning: suites.recipes.run-all: `**/*.go` matches no tracked file" in result.err
+    project.commit({"cmd/main.go": ""})
+    assert "**/*.go" not in project.invoke("ci.plan").err
 
 
 def test_files_of_unknown_platforms_are_listed_with_a_warning(project: Project) -> None:
