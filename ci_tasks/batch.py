@@ -89,7 +89,7 @@ class _Batch:
         self.journal = Journal(options.out / "journal.jsonl")
         self.remover = Remover()
 
-    def run(self) -> None:
+    def run(self) -> Report:
         about = {
             "platform": self.options.platform,
             "head": self.options.head,
@@ -106,8 +106,8 @@ class _Batch:
                     self._finish(key, ended)
                 self._tick(crew)
             self.signal = crew.stopped
-            self.write()
-            self._tidy()
+            done = self.write()
+            return self.write() if self._tidy() else done
 
     def _tick(self, crew: Crew) -> None:
         if crew.stopped and not self.signal:
@@ -115,22 +115,26 @@ class _Batch:
             self.audience.stopping(signal_name(crew.stopped))
         self.audience.tick()
 
-    def _tidy(self) -> None:
-        """Wait for the homes that are being removed; what cannot be removed is a warning."""
+    def _tidy(self) -> bool:
+        """Wait for the homes that are being removed; what cannot be removed is a warning.
+
+        :returns: whether there is such a warning, which the report has to hold
+        """
         left = self.remover.close()
         for folder, reason in left.items():
             self.warnings.append(f"the home {folder} could not be removed: {reason}")
         with contextlib.suppress(OSError):  # kept homes are in it, or an item has removed it
             self.parent.rmdir()
-        if left:
-            self.write()
+        return bool(left)
 
-    def write(self) -> None:
-        """Write the report of what is known now; a disk that is full becomes a warning."""
+    def write(self) -> Report:
+        """Write the report of what is known now, and return it; a disk that is full becomes a warning."""
+        done = self.report()
         try:
-            write(self.options.out / "report.json", report.as_json(self.report()))
+            write(self.options.out / "report.json", report.as_json(done))
         except OSError as error:
-            self.warnings.append(f"the report could not be written: {error}")
+            done = replace(done, warnings=(*done.warnings, f"the report could not be written: {error}"))
+        return done
 
     def _not_set_up(self, crew: Crew) -> set[int]:
         """Run the setup commands of every suite; record the items of suites whose setup failed."""
@@ -301,11 +305,10 @@ def run(config: Config, work: Sequence[Work], options: Options, audience: Audien
     _prepare(config.root, options.out)
     batch = _Batch(config, work, options, audience)
     try:
-        batch.run()
-    except BaseException:
+        return batch.run()
+    except BaseException:  # a bug of ours: what is known is not lost with it
         batch.write()
         raise
-    return batch.report()
 
 
 def _check(work: Sequence[Work], environ: Mapping[str, str]) -> None:

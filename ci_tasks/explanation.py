@@ -8,6 +8,7 @@ from ci_tasks.errors import PlanError
 from ci_tasks.items import Item, LeftOut
 from ci_tasks.plan import Plan, SuitePlan, is_named
 from ci_tasks.reading import suggestion
+from ci_tasks.report import counted
 
 
 def compared(plan: Plan) -> str:
@@ -15,9 +16,7 @@ def compared(plan: Plan) -> str:
     head = f"the work tree at {plan.head[:12]}" if plan.worktree else plan.head[:12]
     if not plan.base:
         return f"{head}, compared with {plan.because}"
-    return (
-        f"{head}, compared with {plan.base[:12]} ({plan.because}): {_counted(plan.changed, 'file')} changed"
-    )
+    return f"{head}, compared with {plan.base[:12]} ({plan.because}): {counted(plan.changed, 'file')} changed"
 
 
 def nothing(plan: Plan) -> str:
@@ -25,14 +24,14 @@ def nothing(plan: Plan) -> str:
     total = sum(suite.total for suite in plan.suites)
     selected = sum(len(suite.selected) for suite in plan.suites)
     elsewhere = ", none of them for it" if selected else ""
-    return f"{selected} of {_counted(total, 'item')} selected{elsewhere}; {compared(plan)}"
+    return f"{selected} of {counted(total, 'item')} selected{elsewhere}; {compared(plan)}"
 
 
 def as_text(plan: Plan) -> str:
     """Return the plan for people: each suite's items, what was left out, and the batches, with reasons."""
     lines = [compared(plan)]
     for suite in plan.suites:
-        lines += ["", f"{suite.suite}: {len(suite.selected)} of {_counted(suite.total, 'item')} selected"]
+        lines += ["", f"{suite.suite}: {len(suite.selected)} of {counted(suite.total, 'item')} selected"]
         lines += _columns(
             (entry.item.name, " ".join(entry.item.platforms), entry.because) for entry in suite.selected
         )
@@ -44,7 +43,7 @@ def as_text(plan: Plan) -> str:
             lines += _columns(
                 (
                     batch.id,
-                    _counted(len(batch.items), "item"),
+                    counted(len(batch.items), "item"),
                     ", ".join(_names(item.name for item in batch.items)),
                 )
                 for batch in suite.batches
@@ -110,10 +109,6 @@ def _printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _names(names: Iterable[str], most: int = 10) -> list[str]:
